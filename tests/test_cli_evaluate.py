@@ -1,0 +1,121 @@
+"""``sr-hub evaluate`` from arguments to files."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sr_hub import cli_evaluate
+from sr_hub.degradations import bicubic, photo
+from sr_hub.evaluation import evaluate, find_pairs, load_samples
+from sr_hub.generator import SRGenerator
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    SRGenerator(scale=2, features=8, blocks=2).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for index in range(4):
+        pixels = np.random.default_rng(index).integers(0, 256, (8, 10, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((60, 48), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+    return folder
+
+
+def run(*words: object) -> None:
+    parser = argparse.ArgumentParser()
+    cli_evaluate.add_parser(parser.add_subparsers())
+    arguments = parser.parse_args(["evaluate", *(str(word) for word in words)])
+    arguments.run(arguments)
+
+
+def test_writes_the_scores_of_the_evaluator(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = ["--json", tmp_path / "s.json", "--markdown", tmp_path / "s.md", "--worst", tmp_path / "w.png"]
+    run(model, "--data", data, *outputs)
+    expected = evaluate(
+        SRGenerator.from_pretrained(model), load_samples(find_pairs(data, 2), 2, degradation=bicubic), 2
+    )
+    content = json.loads((tmp_path / "s.json").read_text())
+    assert content["mean"]["sr"]["psnr_y"] == pytest.approx(expected.sr.psnr_y, abs=1e-3)
+    assert content["mean"]["bicubic"]["psnr_y"] == pytest.approx(expected.bicubic.psnr_y, abs=1e-9)
+    assert [image["name"] for image in content["images"]] == ["0.png", "1.png", "2.png", "3.png"]
+    assert content["settings"]["lr"] == "bicubic, seed 0"
+    assert content["settings"]["precision"] == "float32"
+    assert str(data.parent) not in json.dumps(content["settings"]["data"])
+    assert capsys.readouterr().out == (tmp_path / "s.md").read_text()
+    with Image.open(tmp_path / "w.png") as sheet:
+        assert sheet.size == (3 * 60 + 8, 14 + 3 * (14 + 48 + 4))
+
+
+def test_tiles_do_not_change_scores(
+    model: Path, data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def scores() -> list[float]:
+        run(model, "--data", data, "--json", tmp_path / "s.json")
+        return [image["sr"]["psnr_y"] for image in json.loads((tmp_path / "s.json").read_text())["images"]]
+
+    whole = scores()
+    monkeypatch.setattr(cli_evaluate, "_TILE_SIZE", 3)
+    assert scores() == pytest.approx(whole, abs=1e-3)
+
+
+def test_degradation_and_seed_make_the_lr_images(model: Path, data: Path, tmp_path: Path) -> None:
+    run(model, "--data", data, "--degradation", "photo", "--seed", 5, "--json", tmp_path / "s.json")
+    samples = load_samples(find_pairs(data, 2), 2, degradation=photo, seed=5)
+    expected = evaluate(SRGenerator.from_pretrained(model), samples, 2)
+    content = json.loads((tmp_path / "s.json").read_text())
+    assert content["mean"]["bicubic"]["psnr_y"] == pytest.approx(expected.bicubic.psnr_y, abs=1e-9)
+    assert content["settings"]["lr"] == "photo, seed 5"
+
+
+def test_lr_folder_is_used_unless_a_degradation_is_named(model: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "HR").mkdir()
+    (tmp_path / "LRx2").mkdir()
+    with Image.open(data / "0.png") as hr:
+        hr.save(tmp_path / "HR" / "0.png")
+        hr.resize((30, 24), Image.Resampling.NEAREST).save(tmp_path / "LRx2" / "0.png")
+
+    def content(*words: str) -> dict:
+        run(model, "--data", tmp_path, "--json", tmp_path / "s.json", *words)
+        return json.loads((tmp_path / "s.json").read_text())
+
+    published, made = content(), content("--degradation", "bicubic")
+    assert (published["settings"]["lr"], made["settings"]["lr"]) == ("as published", "bicubic, seed 0")
+    assert published["mean"]["bicubic"]["psnr_y"] < made["mean"]["bicubic"]["psnr_y"]
+
+
+def test_bf16_is_close_to_fp32_and_named(model: Path, data: Path, tmp_path: Path) -> None:
+    content = {}
+    for precision in ("fp32", "bf16"):
+        run(model, "--data", data, "--precision", precision, "--json", tmp_path / "s.json")
+        content[precision] = json.loads((tmp_path / "s.json").read_text())
+    assert content["bf16"]["settings"]["precision"] == "bfloat16"
+    values = [content[precision]["mean"]["sr"]["psnr_y"] for precision in ("fp32", "bf16")]
+    assert values[0] == pytest.approx(values[1], abs=0.2) and values[0] != values[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        (["--json", "nowhere/s.json"], FileNotFoundError, "no folder nowhere to write s.json into"),
+        (["--seed", "-1"], ValueError, "seed must not be negative, got -1"),
+        (["--lpips", "nowhere.safetensors"], FileNotFoundError, "no LPIPS weights file at nowhere"),
+    ],
+)
+def test_rejects_bad_arguments(
+    model: Path, data: Path, words: list[str], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        run(model, "--data", data, *words)
