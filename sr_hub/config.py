@@ -1,0 +1,145 @@
+"""Training settings: the one source of the command line, of its help and of ``train_config.json``."""
+
+import argparse
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field with its one-line help, units included."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What one training run does. Every field is a command line flag (``batch_size`` is ``--batch-size``)."""
+
+    data: str = option("data", "folder tree of training images; anything Pillow opens")
+    out: str = option("runs/model", "run folder: checkpoint, metrics, sheets and the finished model")
+    validation: str | None = option(
+        None, "folder of HR images, or with HR/ and LRx4/ inside; default: 4 images of --data left out"
+    )
+    degradation: Literal["bicubic", "photo"] = option(
+        "bicubic", "how lr is made of hr: MATLAB's bicubic, or blur, noise and JPEG as photos have"
+    )
+    init: str | None = option(None, "start from these weights: bundled name, model folder or Hub repository")
+    init_fidelity: float | None = option(
+        None, "which blend of a family --init takes, 0 (detail) to 1 (pixel loss)"
+    )
+    seed: int = option(0, "random seed of weights, crops and degradations")
+
+    scale: Literal[2, 3, 4] = option(4, "output pixels per input pixel, each way")
+    features: int = option(48, "channels of the network's trunk; multiples of 16 are fastest")
+    blocks: int = option(8, "gated residual blocks of three convolutions each")
+
+    pixel_steps: int = option(100_000, "steps of phase 1, pixel loss; 0 skips it")
+    adversarial_steps: int = option(20_000, "steps of phase 2, content and adversarial loss; 0 skips it")
+    batch_size: int = option(16, "images a step, over all processes, phase 1")
+    patch_size: int = option(48, "side of the lr crops in LR pixels, phase 1")
+    pixel_loss: Literal["l1", "charbonnier", "mse"] = option("l1", "loss of phase 1")
+    optimizer: Literal["muon", "adam"] = option(
+        "muon", "phase 1: orthogonalised momentum for convolutions, or Adam for all"
+    )
+    learning_rate: float = option(4e-3, "peak step size of phase 1")
+    final_learning_rate: float = option(0.0, "step size at the end of a phase, as a share of the peak")
+    warmup_steps: int = option(100, "steps until the peak learning rate, each phase")
+    ema_decay: float = option(0.999, "decay a step of the weight average that is evaluated and saved")
+    clip_gradient: float = option(0.0, "largest gradient norm; 0 does not clip")
+    expansion: int = option(
+        0, "over-parameterise 3x3 convolutions by this factor while training; 0 trains them plain"
+    )
+
+    adversarial_batch_size: int = option(16, "images a step, over all processes, phase 2")
+    adversarial_patch_size: int = option(32, "side of the lr crops in LR pixels, phase 2")
+    adversarial_learning_rate: float = option(2e-4, "peak Adam step size of generator and discriminator")
+    pixel_weight: float = option(1.0, "weight of the L1 pixel loss in phase 2")
+    content_weight: float = option(0.1, "weight of the VGG19 content loss in phase 2")
+    adversarial_weight: float = option(0.005, "weight of the adversarial loss in phase 2")
+    content_layers: str = option(
+        "conv1_2:0.1,conv2_2:0.1,conv3_4:1,conv4_4:1,conv5_4:1",
+        "VGG19 layers before activation and their weights",
+    )
+    vgg: str = option("timm/vgg19.tv_in1k", "VGG19 weights: a safetensors file or a Hub repository")
+    discriminator_features: int = option(48, "channels of the discriminator's first level")
+
+    validate_every: int = option(1000, "steps between validations; 0 validates at the end only")
+    checkpoint_every: int = option(500, "steps between checkpoints")
+    log_every: int = option(50, "steps between lines of metrics.jsonl")
+    max_minutes: float = option(0.0, "stop cleanly with a checkpoint after so many minutes; 0 does not")
+    memory_limit: float = option(8.0, "decoded images are kept in memory up to so many GB, else read anew")
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "where to train")
+    precision: Literal["auto", "bf16", "fp32"] = option("auto", "autocast type; auto: bf16 where it is fast")
+    threads: int = option(0, "CPU threads; 0 leaves torch's choice")
+    compile: bool = option(False, "torch.compile the networks (pays on a GPU)")
+    tensorboard: bool = option(False, "also write TensorBoard events (extra: tensorboard)")
+
+    def __post_init__(self) -> None:
+        for name in ("features", "blocks", "batch_size", "patch_size", "adversarial_batch_size",
+                     "adversarial_patch_size", "discriminator_features", "checkpoint_every", "log_every"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("pixel_steps", "adversarial_steps", "warmup_steps", "validate_every", "max_minutes",
+                     "clip_gradient", "expansion", "threads", "pixel_weight", "content_weight",
+                     "adversarial_weight", "seed"):  # fmt: skip
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("learning_rate", "adversarial_learning_rate", "memory_limit"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("final_learning_rate", "ema_decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if self.pixel_steps + self.adversarial_steps == 0:
+            raise ValueError("pixel_steps and adversarial_steps are both 0: nothing to train")
+
+    def save(self, path: Path) -> None:
+        """Writes the settings as JSON to ``path``, by a temporary file."""
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "TrainConfig":
+        """The settings that ``save`` wrote.
+
+        Raises:
+            ValueError: If the file is not JSON or names a field that does not exist.
+        """
+        try:
+            values = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} must be JSON, got {error}") from error
+        unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
+        if unknown:
+            raise ValueError(f"{path} has unknown settings: {', '.join(unknown)}")
+        return cls(**values)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds one flag for each field of ``TrainConfig``, with its help, type and default."""
+    for item in dataclasses.fields(TrainConfig):
+        flag = "--" + item.name.replace("_", "-")
+        text = item.metadata["help"].replace("%", "%%") + " (default: %(default)s)"
+        kind: Any = item.type
+        if kind is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=item.default, help=text)
+            continue
+        choices = None
+        if typing.get_origin(kind) is Literal:
+            choices = typing.get_args(kind)
+            kind = type(choices[0])
+        elif isinstance(kind, types.UnionType):
+            kind = next(part for part in typing.get_args(kind) if part is not type(None))
+        parser.add_argument(
+            flag, type=kind, choices=choices, default=item.default, help=text, metavar=kind.__name__.upper()
+        )
+
+
+def from_arguments(arguments: argparse.Namespace) -> TrainConfig:
+    """The settings that the parsed flags of ``add_arguments`` say."""
+    return TrainConfig(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(TrainConfig)})

@@ -1,0 +1,141 @@
+"""The generator: a convolution-only network in LR space, and its place on the Hub."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sr_hub.pretrained import DEFAULT_MODEL, FIDELITY_FILE, find_model, read_config, read_weights
+
+DEFAULT_FIDELITY = 0.5
+"""Blend of a family's two ends when none is asked for."""
+
+_LIMITS = {"scale": (2, 4), "features": (1, 1024), "blocks": (1, 256)}
+
+
+class GatedBlock(nn.Module):
+    """Three convolutions whose output gates itself: ``(x + h) * hardtanh(h)``.
+
+    After SPAN's parameter-free attention ``(x + h) * (sigmoid(h) - 0.5)`` (arXiv:2311.12770, eq. 3 and 4):
+    an odd function of ``h`` too, but cheaper than the sigmoid on a CPU. No pooling, so tiling stays exact.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(features, features, 3, padding=1)
+        self.conv2 = nn.Conv2d(features, features, 3, padding=1)
+        self.conv3 = nn.Conv2d(features, features, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inplace = not torch.is_grad_enabled()
+        h = F.leaky_relu(self.conv1(x), 0.1, inplace=inplace)
+        h = F.leaky_relu(self.conv2(h), 0.1, inplace=inplace)
+        h = self.conv3(h)
+        if inplace:
+            gate = F.hardtanh(h)
+            return h.add_(x).mul_(gate)
+        return (x + h) * F.hardtanh(h)
+
+
+class SRGenerator(nn.Module, PyTorchModelHubMixin):
+    """Enlarges images ``scale`` times. All convolutions run at LR size, then one sub-pixel step.
+
+    Args:
+        scale: Output pixels per input pixel, each way: 2, 3 or 4.
+        features: Channels of the trunk.
+        blocks: Gated blocks of three convolutions.
+
+    Raises:
+        ValueError: If ``scale`` is not 2, 3 or 4, or ``features`` or ``blocks`` is below 1.
+    """
+
+    def __init__(self, *, scale: int = 4, features: int = 48, blocks: int = 8) -> None:
+        super().__init__()
+        if scale not in (2, 3, 4):
+            raise ValueError(f"scale must be 2, 3 or 4, got {scale}")
+        if features < 1 or blocks < 1:
+            raise ValueError(f"features and blocks must be at least 1, got {features} and {blocks}")
+        self.scale = scale
+        self.head = nn.Conv2d(3, features, 3, padding=1)
+        self.blocks = nn.ModuleList(GatedBlock(features) for _ in range(blocks))
+        self.body = nn.Conv2d(features, features, 3, padding=1)
+        self.merge = nn.Conv2d(3 * features, features, 1)
+        self.tail = nn.Conv2d(features, 3 * scale**2, 3, padding=1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+                with torch.no_grad():
+                    module.weight.mul_(0.7)
+                nn.init.zeros_(module.bias)
+        with torch.no_grad():
+            self.tail.weight.mul_(0.1)  # start near the nearest-neighbour skip
+
+    @property
+    def receptive_radius(self) -> int:
+        """How far, in LR pixels, an input pixel reaches: one for each 3x3 convolution in a row."""
+        return 3 * len(self.blocks) + 3
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """``lr`` ``(N, 3, H, W)`` in [0, 1] to ``(N, 3, scale*H, scale*W)``, not clamped.
+
+        Raises:
+            ValueError: If ``lr`` has another shape.
+        """
+        if lr.ndim != 4 or lr.shape[1] != 3:
+            raise ValueError(f"lr must have shape (N, 3, H, W), got {tuple(lr.shape)}")
+        shallow = self.head(lr)  # (N, F, H, W)
+        first = x = self.blocks[0](shallow)
+        for block in self.blocks[1:]:
+            x = block(x)
+        x = self.merge(torch.cat([shallow, first, self.body(x)], dim=1))
+        x = self.tail(x) + lr.repeat_interleave(self.scale**2, dim=1)  # (N, 3*scale^2, H, W), nearest skip
+        return F.pixel_shuffle(x, self.scale)  # (N, 3, scale*H, scale*W)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # the mixin's loads weights that do not fit, silently
+        cls, name: str | Path = DEFAULT_MODEL, *, fidelity: float | None = None, **hub: Any
+    ) -> "SRGenerator":
+        """A trained generator in eval mode, in float32 on the CPU.
+
+        Args:
+            name: A bundled model, a folder that ``save_pretrained`` or training wrote, or a Hub repository
+                ``user/name``.
+            fidelity: Where the model has two ends, the blend between them: 1.0 is the pixel-loss end (true
+                to the input, soft), 0.0 the GAN end (sharp, invents detail). Default: ``DEFAULT_FIDELITY``.
+            hub: For repositories, as in ``huggingface_hub.hf_hub_download``: ``revision``, ``token``,
+                ``cache_dir``, ``local_files_only``, ``force_download``.
+
+        Raises:
+            FileNotFoundError: If there is no such model or it lacks a file.
+            ConnectionError: If the Hub cannot be reached and the cache does not hold the model.
+            ValueError: If config or weights do not fit, or ``fidelity`` is out of [0, 1] or asked of a model
+                with one end.
+        """
+        if fidelity is not None and not 0 <= fidelity <= 1:
+            raise ValueError(f"fidelity must lie in [0, 1], got {fidelity}")
+        files = find_model(str(name), **hub)
+        if files.fidelity is None and fidelity is not None:
+            raise ValueError(f"{name} has one end only (no {FIDELITY_FILE}): fidelity cannot be chosen")
+        generator = cls(**read_config(files.config, _LIMITS))
+        weights = read_weights(files.weights, generator.state_dict())
+        if files.fidelity is not None:
+            share = DEFAULT_FIDELITY if fidelity is None else fidelity
+            ends = read_weights(files.fidelity, generator.state_dict())
+            weights = {key: torch.lerp(weights[key], ends[key], share) for key in weights}
+        generator.load_state_dict(weights)
+        return generator.eval()
+
+
+def save_weights(generator: nn.Module, path: Path) -> None:
+    """Writes the weights to ``path`` as safetensors, by a temporary file."""
+    temporary = path.with_name(path.name + ".tmp")
+    tensors = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
+    save_file(tensors, temporary, metadata={"format": "pt"})
+    temporary.replace(path)

@@ -1,0 +1,75 @@
+"""Muon: momentum whose step is orthogonalised, for the weights of convolutions."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """The nearest semi-orthogonal matrices, roughly: all singular values are brought near 1.
+
+    Five quintic Newton-Schulz iterations with the coefficients of Jordan et al., "Muon" (2024).
+
+    Args:
+        matrices: ``(N, R, C)``, any scale.
+    """
+    wide = matrices.shape[-2] <= matrices.shape[-1]
+    x = matrices if wide else matrices.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-12)
+    for _ in range(5):
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, polynomial, x, beta=3.4445)
+    return x if wide else x.mT
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, orthogonalised per weight; a convolution's kernel counts as ``(O, I*kh*kw)``.
+
+    The step is scaled so that its root mean square is 0.2 times the learning rate, about Adam's
+    (Liu et al., arXiv:2502.16982, section 2.2). Weights of one shape are done in one batch.
+
+    Args:
+        params: Weights of two or more dimensions.
+        learning_rate: Step size.
+        momentum: Decay of the momentum.
+    """
+
+    def __init__(self, params: Iterable[Tensor], learning_rate: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": learning_rate, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        """Moves every weight that has a gradient; takes no ``closure``."""
+        if closure is not None:
+            raise ValueError("Muon takes no closure")
+        for group in self.param_groups:
+            directions: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(weight)
+                momentum = state["momentum_buffer"].mul_(group["momentum"]).add_(weight.grad)
+                direction = weight.grad.add(momentum, alpha=group["momentum"]).float()
+                directions[weight.shape].append((weight, direction.flatten(1)))
+            for pairs in directions.values():
+                updates = orthogonalise(torch.stack([direction for _, direction in pairs]))
+                step_size = group["lr"] * 0.2 * math.sqrt(max(updates.shape[1:]))
+                for (weight, _), update in zip(pairs, updates, strict=True):
+                    weight.add_(update.view(weight.shape), alpha=-step_size)
+
+
+def split_weights(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """The trainable weights for Muon (kernels of more than 3 input channels) and the rest, for Adam."""
+    matrices, rest = [], []
+    for weight in model.parameters():
+        if weight.requires_grad:
+            is_matrix = weight.ndim >= 2 and weight.shape[1] > 3
+            (matrices if is_matrix else rest).append(weight)
+    return matrices, rest

@@ -1,0 +1,230 @@
+"""The two training phases: what one step does and what a checkpoint must keep of it."""
+
+import copy
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from sr_hub.checkpoint import flatten_optimizer, restore_optimizer
+from sr_hub.config import TrainConfig
+from sr_hub.data import Batch
+from sr_hub.discriminator import Discriminator
+from sr_hub.expansion import expand, merged_weights
+from sr_hub.generator import SRGenerator
+from sr_hub.losses import (
+    ContentLoss,
+    adversarial_loss,
+    discriminator_loss,
+    parse_content_layers,
+    pixel_loss,
+)
+from sr_hub.optimizers import Muon, split_weights
+
+
+class Phase(Protocol):
+    """One phase of training; ``ema`` is the plain generator that is evaluated and saved."""
+
+    ema: SRGenerator
+
+    def step(self, batch: Batch, rate: float) -> dict[str, Tensor]:
+        """Takes one optimizer step at ``rate`` times the peak learning rate; returns losses by name."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a later ``load`` needs to go on bit-exactly."""
+        ...
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Puts back what ``state`` gave."""
+        ...
+
+
+class _Averaged:
+    """A generator in training beside the exponential moving average of its weights."""
+
+    def __init__(self, start: SRGenerator, config: TrainConfig, device: torch.device, bf16: bool) -> None:
+        self.config = config
+        self.ema = copy.deepcopy(start).to(device, memory_format=torch.channels_last)
+        self.ema.requires_grad_(False)
+        self.generator = copy.deepcopy(start).to(device, memory_format=torch.channels_last)
+        self.generator.requires_grad_(True)
+        if config.expansion:
+            expand(self.generator, config.expansion, config.seed)
+        self.device, self.bf16 = device, bf16
+        self.steps = 0
+        self.run = torch.compile(self.generator) if config.compile else self.generator
+
+    def autocast(self) -> torch.autocast | nullcontext[None]:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+    @torch.no_grad()
+    def average(self) -> None:
+        self.steps += 1
+        decay = min(self.config.ema_decay, (1 + self.steps) / (10 + self.steps))  # forgets the random start
+        current = merged_weights(self.generator)
+        averages = dict(self.ema.named_parameters())
+        torch._foreach_lerp_(list(averages.values()), [current[name] for name in averages], 1 - decay)
+
+    def descend(self, loss: Tensor, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = [p for p in model.parameters() if p.grad is not None]
+        average_gradients(parameters)
+        if self.config.clip_gradient:
+            nn.utils.clip_grad_norm_(parameters, self.config.clip_gradient)
+        for optimizer in optimizers:
+            optimizer.step()
+
+    def state(self) -> dict[str, Tensor]:
+        return {
+            **_named("ema", self.ema),
+            **_named("generator", self.generator),
+            "averaged_steps": torch.tensor(self.steps),
+        }
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        _restore(self.ema, tensors, "ema")
+        _restore(self.generator, tensors, "generator")
+        self.steps = int(tensors["averaged_steps"])
+
+
+class PixelPhase(_Averaged):
+    """Phase 1: the generator learns the mean of what fits, by a pixel loss."""
+
+    def __init__(self, start: SRGenerator, config: TrainConfig, device: torch.device, bf16: bool) -> None:
+        super().__init__(start, config, device, bf16)
+        if config.optimizer == "muon":
+            matrices, rest = split_weights(self.generator)
+            self.optimizers: list[torch.optim.Optimizer] = [
+                Muon(matrices, config.learning_rate),
+                torch.optim.Adam(rest, config.learning_rate / 8, betas=(0.9, 0.99)),
+            ]
+        else:
+            self.optimizers = [
+                torch.optim.Adam(self.generator.parameters(), config.learning_rate, betas=(0.9, 0.99))
+            ]
+        self.peaks = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
+
+    def step(self, batch: Batch, rate: float) -> dict[str, Tensor]:
+        for optimizer, peak in zip(self.optimizers, self.peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * rate
+        with self.autocast():
+            sr = self.run(batch.lr)
+        loss = pixel_loss(sr.float(), batch.hr, self.config.pixel_loss)
+        self.descend(loss, self.generator, self.optimizers)
+        self.average()
+        return {"pixel_loss": loss.detach()}
+
+    def state(self) -> dict[str, Tensor]:
+        tensors = super().state()
+        for index, optimizer in enumerate(self.optimizers):
+            tensors |= flatten_optimizer(optimizer, f"optimizer{index}")
+        return tensors
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        super().load(tensors)
+        for index, optimizer in enumerate(self.optimizers):
+            restore_optimizer(optimizer, tensors, f"optimizer{index}")
+
+
+class AdversarialPhase(_Averaged):
+    """Phase 2: pixel, content and adversarial loss against a discriminator (SRGAN, arXiv:1609.04802)."""
+
+    def __init__(
+        self,
+        start: SRGenerator,
+        config: TrainConfig,
+        device: torch.device,
+        bf16: bool,
+        *,
+        vgg: Path,
+        calibration: Tensor,
+    ) -> None:
+        super().__init__(start, config, device, bf16)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed + 1)
+            discriminator = Discriminator(features=config.discriminator_features)
+        self.discriminator = discriminator.to(device, memory_format=torch.channels_last)
+        content = ContentLoss(parse_content_layers(config.content_layers))
+        content.features.load(vgg)
+        self.content = content.to(device, memory_format=torch.channels_last)
+        self.content.calibrate(calibration)
+        rate = config.adversarial_learning_rate
+        self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), rate, betas=(0.9, 0.99))
+        self.discriminator_optimizer = torch.optim.Adam(
+            self.discriminator.parameters(), rate, betas=(0.9, 0.99)
+        )
+        if config.compile:
+            self.content = torch.compile(self.content)  # type: ignore[assignment]  # same call, compiled
+
+    def step(self, batch: Batch, rate: float) -> dict[str, Tensor]:
+        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
+            optimizer.param_groups[0]["lr"] = self.config.adversarial_learning_rate * rate
+        hr, config = batch.hr, self.config
+        with self.autocast():
+            sr = self.run(batch.lr)
+            self.discriminator.requires_grad_(False)
+            sr_logits = self.discriminator(sr)
+            content = self.content(sr, hr)
+        pixel = pixel_loss(sr.float(), hr, "l1")
+        adversarial = adversarial_loss(sr_logits)
+        loss = (
+            config.pixel_weight * pixel
+            + config.content_weight * content
+            + config.adversarial_weight * adversarial
+        )
+        self.descend(loss, self.generator, [self.generator_optimizer])
+        self.average()
+
+        self.discriminator.requires_grad_(True)
+        with self.autocast():
+            hr_logits, sr_logits = self.discriminator(torch.cat([hr, sr.detach().to(hr.dtype)])).chunk(2)
+        d_loss = discriminator_loss(hr_logits, sr_logits)
+        self.descend(d_loss, self.discriminator, [self.discriminator_optimizer])
+        return {
+            "pixel_loss": pixel.detach(),
+            "content_loss": content.detach(),
+            "adversarial_loss": adversarial.detach(),
+            "discriminator_loss": d_loss.detach(),
+            "probability_hr": hr_logits.detach().float().sigmoid().mean(),
+            "probability_sr": sr_logits.detach().float().sigmoid().mean(),
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        return {
+            **super().state(),
+            **_named("discriminator", self.discriminator),
+            **flatten_optimizer(self.generator_optimizer, "generator_optimizer"),
+            **flatten_optimizer(self.discriminator_optimizer, "discriminator_optimizer"),
+        }
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        super().load(tensors)
+        _restore(self.discriminator, tensors, "discriminator")
+        restore_optimizer(self.generator_optimizer, tensors, "generator_optimizer")
+        restore_optimizer(self.discriminator_optimizer, tensors, "discriminator_optimizer")
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Averages gradients over all processes, in one message; does nothing in a single one."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view(gradient.shape))
+
+
+def _named(prefix: str, model: nn.Module) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": value for name, value in model.state_dict().items()}
+
+
+def _restore(model: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
+    own = {n.removeprefix(prefix + "."): v for n, v in tensors.items() if n.startswith(prefix + ".")}
+    model.load_state_dict(own)

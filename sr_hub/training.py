@@ -1,0 +1,360 @@
+"""The training loop: both phases, resumed exactly, with validation beside bicubic."""
+
+import json
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from tqdm import tqdm
+
+from sr_hub.checkpoint import load_checkpoint, save_checkpoint
+from sr_hub.config import TrainConfig
+from sr_hub.curves import plot_curves
+from sr_hub.data import Batch, Crops, list_images, smallest_side
+from sr_hub.degradations import DEGRADATIONS
+from sr_hub.evaluation import Pair, evaluate, find_pairs, load_samples
+from sr_hub.generator import SRGenerator, save_weights
+from sr_hub.losses import find_vgg
+from sr_hub.phases import AdversarialPhase, Phase, PixelPhase
+from sr_hub.precision import resolve_precision
+from sr_hub.pretrained import FIDELITY_FILE, read_weights
+from sr_hub.sheet import CentreCrops, save_sheet
+
+logger = logging.getLogger(__name__)
+
+PHASES: tuple[Literal["pixel", "adversarial"], ...] = ("pixel", "adversarial")
+
+# What may differ between a run and its continuation: it does not change the weights that come out.
+_FREE = {
+    "validation", "validate_every", "checkpoint_every", "log_every", "max_minutes", "memory_limit",
+    "tensorboard", "threads", "out", "data", "vgg",
+}  # fmt: skip
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss became NaN or infinite; the message names it and the step."""
+
+
+def train(config: TrainConfig) -> Path | None:
+    """Runs both phases, or what is left of them, and writes the model.
+
+    The run folder ``config.out`` gets ``train_config.json``, ``metrics.jsonl``, ``sheets/``, checkpoints and
+    at the end ``model/`` with the weights and ``curves.png``. The same call on the same folder goes on where
+    the last checkpoint stands.
+
+    Returns:
+        The model's folder, or None when ``max_minutes`` or a signal stopped the run before its end.
+
+    Raises:
+        FileNotFoundError: If a folder or file that the settings name is missing.
+        ValueError: If the settings contradict the run folder, or no image can be used.
+        NonFiniteLoss: If a loss is not finite.
+    """
+    with _processes() as (rank, world_size):
+        return _Run(config, rank, world_size).train()
+
+
+@contextmanager
+def _processes() -> Iterator[tuple[int, int]]:
+    """Rank and number of processes: those of ``torchrun`` where it started this one, else 0 and 1."""
+    if not dist.is_torchelastic_launched():
+        yield 0, 1
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield dist.get_rank(), dist.get_world_size()
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(name: str, rank: int) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device must be one that is there: cuda was asked for, torch finds none")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", rank % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+def learning_rate_factor(step: int, steps: int, warmup: int, final: float) -> float:
+    """Share of the peak learning rate at ``step`` of ``steps``: linear warm-up, then half a cosine."""
+    warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    return warm * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+class _Run:
+    """One process of one run: its folder, its data and its clock."""
+
+    def __init__(self, config: TrainConfig, rank: int, world_size: int) -> None:
+        self.started = time.monotonic()
+        self.config, self.rank, self.world_size = config, rank, world_size
+        for name in ("batch_size", "adversarial_batch_size"):
+            if getattr(config, name) % world_size:
+                raise ValueError(
+                    f"{name} must be a multiple of {world_size} processes, got {getattr(config, name)}"
+                )
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.device = _device(config.device, rank)
+        self.bf16 = resolve_precision(config.precision, self.device) == torch.bfloat16
+        self.folder = Path(config.out)
+        self.degradation = DEGRADATIONS[config.degradation]
+        self.vgg = find_vgg(config.vgg) if config.adversarial_steps else None
+        self.start = self._start_weights()
+        self.seconds_before = 0.0
+        self.stop = False
+
+    def _start_weights(self) -> SRGenerator:
+        config = self.config
+        if config.init is not None:
+            generator = SRGenerator.from_pretrained(config.init, fidelity=config.init_fidelity)
+            if generator.scale != config.scale:
+                raise ValueError(f"scale must be that of --init, {generator.scale}, got {config.scale}")
+            return generator
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            return SRGenerator(scale=config.scale, features=config.features, blocks=config.blocks)
+
+    def _load_data(self) -> None:
+        config = self.config
+        patch = max(
+            config.patch_size if config.pixel_steps else 0,
+            config.adversarial_patch_size if config.adversarial_steps else 0,
+        )
+        paths = list_images(Path(config.data))
+        if config.validation:
+            pairs = find_pairs(Path(config.validation), config.scale)
+        else:
+            held_out = paths[:: max(1, len(paths) // 4)][:4] if len(paths) >= 20 else paths[:4]
+            paths = [path for path in paths if path not in held_out] if len(paths) >= 20 else paths
+            pairs = [Pair(path.name, path) for path in held_out]
+        self.validation = list(
+            load_samples(pairs, config.scale, degradation=self.degradation, largest_side=512)
+        )
+        self.crops = Crops(paths, smallest_side(patch, config.scale), config.memory_limit * 1e9, self.device)
+
+    def train(self) -> Path | None:
+        self._open_folder()
+        self._load_data()
+        found = load_checkpoint(self.folder)
+        done = {"pixel": 0, "adversarial": 0}
+        if found:
+            done |= found[1]["done"]
+            self.seconds_before = found[1]["seconds"]
+        self._trim_metrics(done)
+        with self._signals():
+            generator = self.start
+            fidelity = self.start if self.config.init is not None else None
+            for name in PHASES:
+                steps = self.config.pixel_steps if name == "pixel" else self.config.adversarial_steps
+                if not steps:
+                    continue
+                if done[name] == steps and (self.folder / f"{name}.safetensors").exists():
+                    generator = self._load_end(name)
+                else:
+                    tensors = found[0] if found and done[name] else None
+                    phase = self._phase(name, generator, tensors)
+                    if not self._loop(name, phase, done, steps):
+                        return None
+                    generator = phase.ema.cpu()
+                    if self.rank == 0:
+                        self._save_end(name, generator)
+                if name == "pixel":
+                    fidelity = generator
+        return self._finish(generator, fidelity if self.config.adversarial_steps else None)
+
+    def _phase(self, name: str, start: SRGenerator, tensors: dict[str, Tensor] | None) -> Phase:
+        if name == "pixel":
+            phase: Phase = PixelPhase(start, self.config, self.device, self.bf16)
+        else:
+            assert self.vgg is not None
+            calibration = self._batch("adversarial", 0, whole=True).hr
+            phase = AdversarialPhase(
+                start, self.config, self.device, self.bf16, vgg=self.vgg, calibration=calibration
+            )
+        if tensors is not None:
+            phase.load(tensors)
+        return phase
+
+    def _batch(self, name: str, step: int, *, whole: bool = False) -> Batch:
+        config = self.config
+        pixel = name == "pixel"
+        count = config.batch_size if pixel else config.adversarial_batch_size
+        seeds = np.random.SeedSequence((config.seed, PHASES.index(name), step)).generate_state(count + 1)
+        keys = [int(key) for key in seeds]
+        share = count // self.world_size
+        mine = keys[:count] if whole else keys[self.rank * share : (self.rank + 1) * share]
+        return self.crops.batch(
+            mine,
+            keys[count] % 8,
+            config.patch_size if pixel else config.adversarial_patch_size,
+            config.scale,
+            self.degradation,
+        )
+
+    def _loop(
+        self, name: Literal["pixel", "adversarial"], phase: Phase, done: dict[str, int], steps: int
+    ) -> bool:
+        """Trains ``phase`` to its end; False when it was stopped before."""
+        config = self.config
+        first = done[name]
+        pending: list[dict[str, Tensor]] = []
+        bar = tqdm(total=steps, initial=first, desc=name, unit="step", disable=self.rank > 0, mininterval=5)
+        with bar:
+            for step in range(first, steps):
+                rate = learning_rate_factor(step, steps, config.warmup_steps, config.final_learning_rate)
+                pending.append(phase.step(self._batch(name, step), rate))
+                done[name] = step + 1
+                bar.update()
+                last = step + 1 == steps
+                stopping = self._should_stop()
+                saving = last or stopping or (step + 1) % config.checkpoint_every == 0
+                if saving or (step + 1) % config.log_every == 0:
+                    values = self._log(name, step + 1, pending, rate)
+                    pending = []
+                    bar.set_postfix({key: f"{value:.4g}" for key, value in values.items()})
+                if last or (config.validate_every and (step + 1) % config.validate_every == 0):
+                    self._validate(name, step + 1, phase.ema)
+                if saving and self.rank == 0:
+                    facts = {"name": f"{name}-{step + 1}", "done": done, "seconds": self._seconds()}
+                    save_checkpoint(self.folder, phase.state(), facts)
+                if stopping and not last:
+                    logger.warning(
+                        "stopped at step %d of %d; the same command goes on from here", step + 1, steps
+                    )
+                    return False
+        return True
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def _should_stop(self) -> bool:
+        limit = self.config.max_minutes * 60
+        stop = self.stop or (limit > 0 and time.monotonic() - self.started > limit)
+        if self.world_size > 1:
+            flag = torch.tensor(float(stop), device=self.device)
+            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+            stop = bool(flag.item())
+        return stop
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Lets SIGINT and SIGTERM stop the run with a checkpoint."""
+
+        def ask(number: int, frame: Any) -> None:
+            self.stop = True
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _log(self, name: str, step: int, pending: list[dict[str, Tensor]], rate: float) -> dict[str, float]:
+        """Writes the mean of the losses since the last line, and checks each of them."""
+        keys = list(pending[0])
+        table = torch.stack([torch.stack([losses[key].float() for key in keys]) for losses in pending])
+        if self.world_size > 1:
+            dist.all_reduce(table)
+            table /= self.world_size
+        table = table.cpu()
+        for index, row in enumerate(table):
+            for key, value in zip(keys, row.tolist(), strict=True):
+                if not math.isfinite(value):
+                    bad = step - len(pending) + index + 1
+                    raise NonFiniteLoss(
+                        f"{key} must be finite, got {value} at step {bad} of the {name} phase; the last "
+                        f"checkpoint is from before. Try a lower learning rate or --clip-gradient 1"
+                    )
+        means = dict(zip(keys, table.mean(0).tolist(), strict=True))
+        self._write(name, step, {"rate": rate, **means})
+        return means
+
+    def _write(self, name: str, step: int, values: dict[str, float]) -> None:
+        if self.rank:
+            return
+        line = {"phase": name, "step": step, "seconds": round(self._seconds(), 1), **values}
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        if self.config.tensorboard:
+            for key, value in values.items():
+                self.board.add_scalar(f"{name}/{key}", value, step)
+
+    def _validate(self, name: str, step: int, ema: SRGenerator) -> None:
+        if self.rank:
+            return
+        crops = CentreCrops()
+        scores = evaluate(ema, self.validation, self.config.scale, device=self.device, observers=[crops])
+        save_sheet(self.folder / "sheets" / f"{name}-{step:06d}.png", crops.rows)
+        sr, bicubic = scores.sr.psnr_y, scores.bicubic.psnr_y
+        self._write(name, step, {"psnr_y": sr, "psnr_y_bicubic": bicubic})
+        tqdm.write(f"{name} {step}: PSNR-Y {sr:.2f} dB, bicubic {bicubic:.2f} dB")
+
+    def _open_folder(self) -> None:
+        """Makes the run folder, or checks that its run has these settings."""
+        path = self.folder / "train_config.json"
+        if path.exists():
+            before, now = asdict(TrainConfig.load(path)), asdict(self.config)
+            changed = [key for key in before if before[key] != now[key] and key not in _FREE]
+            if changed:
+                listed = ", ".join(f"{key} was {before[key]!r}, is {now[key]!r}" for key in changed)
+                raise ValueError(
+                    f"{self.folder} holds a run with other settings ({listed}): use another --out or the same settings"
+                )
+        if self.rank == 0:
+            (self.folder / "sheets").mkdir(parents=True, exist_ok=True)
+            self.config.save(path)
+        if self.config.tensorboard and self.rank == 0:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(self.folder)
+
+    def _trim_metrics(self, done: dict[str, int]) -> None:
+        """Drops metrics of steps after the checkpoint: they are taken again."""
+        path = self.folder / "metrics.jsonl"
+        if self.rank or not path.exists():
+            return
+        kept = []
+        for line in path.read_text().splitlines():
+            try:
+                values = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # a line cut short by the kill
+            if values["step"] <= done[values["phase"]]:
+                kept.append(line + "\n")
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(kept))
+        temporary.replace(path)
+
+    def _save_end(self, name: str, generator: SRGenerator) -> None:
+        save_weights(generator, self.folder / f"{name}.safetensors")
+
+    def _load_end(self, name: str) -> SRGenerator:
+        generator = SRGenerator(
+            scale=self.start.scale, features=self.start.head.out_channels, blocks=len(self.start.blocks)
+        )
+        path = self.folder / f"{name}.safetensors"
+        generator.load_state_dict(read_weights(path, generator.state_dict()))
+        return generator
+
+    def _finish(self, generator: SRGenerator, fidelity: SRGenerator | None) -> Path:
+        """Writes ``model/``: config, weights, and beside a GAN model the pixel-loss end it came from."""
+        folder = self.folder / "model"
+        if self.rank == 0:
+            generator.save_pretrained(folder)
+            if fidelity is not None:
+                save_weights(fidelity, folder / FIDELITY_FILE)
+            plot_curves(self.folder / "metrics.jsonl", self.folder / "curves.png")
+        return folder
