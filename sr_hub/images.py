@@ -1,0 +1,349 @@
+"""Image files and PIL images to and from arrays of samples, with everything else a picture carries."""
+
+import os
+import re
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+
+from sr_hub import deep_color
+from sr_hub.pixels import join_alpha, pixels_from_pil, round_to
+
+MAX_PIXELS = 178_956_970
+"""Largest input, in pixels: Pillow's own limit against decompression bombs."""
+
+# Directory entries that describe how a TIFF file stores its samples, or previews: wrong for another file.
+_STORAGE_TAGS = frozenset(
+    [*range(254, 267), 273, *range(277, 282), 284, *range(288, 294), *range(317, 326), 330, 332, 333, 334]
+    + [*range(336, 344), 347, 351, *range(512, 522), *range(529, 533), 700, 34377, 34675, 37724]
+)
+
+
+class ImageError(ValueError):
+    """A picture cannot be read or written. The message is one sentence that names the file."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a file format that can be written holds."""
+
+    name: str
+    alpha: bool = False
+    deep: bool = False
+    largest_side: int = 2**31 - 1
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+_FORMATS = {
+    known.name: known
+    for known in (
+        Format("PNG", alpha=True, deep=True),
+        Format("TIFF", alpha=True, deep=True, options=(("compression", "tiff_adobe_deflate"),)),
+        Format("JPEG", largest_side=65500, options=(("quality", 95), ("subsampling", 0))),
+        Format("WEBP", alpha=True, largest_side=16383, options=(("quality", 95), ("method", 4))),
+        Format("AVIF", alpha=True, largest_side=65536, options=(("quality", 90), ("subsampling", "4:4:4"))),
+        Format("JPEG2000", alpha=True),
+        Format("GIF", alpha=True, largest_side=65535),
+        Format("BMP"),
+        Format("TGA", alpha=True, largest_side=65535),
+        Format("PPM"),
+    )
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Samples of an image, upright, and what belongs to it.
+
+    Attributes:
+        pixels: ``(H, W, C)``; C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha (not premultiplied).
+            uint8, uint16, or float32 in [0, 1].
+        format: Pillow's name of the file format it came from.
+        icc_profile: Colour profile of the samples.
+        exif: EXIF block without orientation and thumbnail.
+        xmp: XMP packet, its orientation reset.
+        dpi: Horizontal and vertical pixels per inch.
+        value_range: What 0 and 1 of float samples stand for in the file.
+        notices: What reading could not keep as it was, in words for the user.
+    """
+
+    pixels: np.ndarray
+    format: str | None = None
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    value_range: tuple[float, float] = (0.0, 1.0)
+    notices: tuple[str, ...] = ()
+
+    def enlarged(self, pixels: np.ndarray, scale: int) -> "Picture":
+        """The same picture with `scale` times the `pixels`: the printed size stays, size tags follow."""
+        dpi = (self.dpi[0] * scale, self.dpi[1] * scale) if self.dpi else None
+        exif = _rescale_exif(self.exif, pixels.shape[1], pixels.shape[0], scale) if self.exif else None
+        return replace(self, pixels=pixels, dpi=dpi, exif=exif)
+
+
+def read_picture(path: str | os.PathLike[str]) -> Picture:
+    """Read an image file, the first frame of several.
+
+    Raises:
+        ImageError: If there is no such file, or it is no image, broken, or above `MAX_PIXELS`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(
+            f"{path}: expected an image file, got {'a folder' if path.is_dir() else 'no such file'}"
+        )
+    formats = _readable_formats()
+    try:
+        with Image.open(path, formats=formats) as image:
+            return _from_pil(image, path, formats)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+    except UnidentifiedImageError as error:
+        what = "an empty file" if path.stat().st_size == 0 else "a file of unknown or broken format"
+        raise ImageError(f"{path}: expected an image file, got {what}") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path}: expected at most {MAX_PIXELS:,} pixels, got more") from error
+    except Exception as error:  # decoders raise nearly anything on hostile bytes
+        raise ImageError(f"{path}: expected a whole image file, got one that is {_reason(error)}") from error
+
+
+def from_pil(image: Image.Image) -> Picture:
+    """The samples of a PIL image of any mode, upright, and its metadata.
+
+    Raises:
+        ImageError: If its file is broken or it is above `MAX_PIXELS`.
+    """
+    try:
+        return _from_pil(image)
+    except ImageError:
+        raise
+    except Exception as error:  # a lazily opened image is decoded only now
+        raise ImageError(
+            f"expected an image that can be decoded, got one that is {_reason(error)}"
+        ) from error
+
+
+def to_pil(picture: Picture) -> Image.Image:
+    """A PIL image of mode L, LA, RGB, RGBA, I;16 or F, its metadata in ``info``.
+
+    16-bit samples with colour or alpha are rounded to 8 bits, for which alone Pillow has modes.
+    """
+    pixels = picture.pixels
+    if pixels.shape[2] == 1 and pixels.dtype == np.float32:
+        low, high = picture.value_range
+        pixels = pixels * np.float32(high - low) + np.float32(low)
+    elif pixels.shape[2] > 1 or pixels.dtype != np.uint16:
+        pixels = round_to(np.uint8, pixels)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    image.info.update({key: value for key, value in _metadata(picture).items() if value})
+    return image
+
+
+def writable_format(path: str | os.PathLike[str]) -> Format:
+    """The format a file of this name is written in.
+
+    Raises:
+        ImageError: If the suffix names no format that can be written.
+    """
+    suffix = Path(path).suffix.lower()
+    name = Image.registered_extensions().get(suffix, "")
+    if name not in _FORMATS or name not in Image.SAVE:
+        raise ImageError(
+            f"{path}: expected a suffix of {', '.join(sorted(_FORMATS))}, got {suffix or 'none'}"
+        )
+    return _FORMATS[name]
+
+
+def check_fits(path: str | os.PathLike[str], height: int, width: int) -> None:
+    """Check that a picture of this size can be written to `path`.
+
+    Raises:
+        ImageError: If its format cannot hold that many pixels a side, or cannot be written.
+    """
+    known = writable_format(path)
+    if max(height, width) > known.largest_side:
+        raise ImageError(
+            f"{path}: {known.name} holds at most {known.largest_side} pixels a side, got {width}x{height}; "
+            "choose PNG or TIFF"
+        )
+
+
+def losses(picture: Picture, path: str | os.PathLike[str]) -> list[str]:
+    """What a file of this name cannot hold of the picture, in words for the user."""
+    known = writable_format(path)
+    grey_float = known.name == "TIFF" and picture.pixels.shape[2] == 1
+    lost = []
+    if picture.pixels.dtype == np.uint16 and not known.deep:
+        lost.append(f"{known.name} holds 8 bits per sample: 16-bit samples are rounded")
+    if picture.pixels.dtype == np.float32 and not grey_float:
+        lost.append(f"{known.name} is written with whole numbers: float samples are rounded")
+    if picture.pixels.shape[2] in (2, 4) and not known.alpha:
+        lost.append(f"{known.name} holds no alpha: the picture is laid on white")
+    if known.name == "GIF" and picture.pixels.shape[2] > 2:
+        lost.append("GIF holds 256 colours: the others are dithered")
+    return lost
+
+
+def write_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
+    """Write a picture to `path`, whole or not at all, in the format of its suffix.
+
+    The file is written beside its place under another name and then renamed.
+
+    Raises:
+        ImageError: If the format is unknown or cannot hold the size, or the file cannot be written.
+    """
+    path = Path(path)
+    check_fits(path, *picture.pixels.shape[:2])
+    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        with open(temporary, "xb") as file:
+            _encode(picture, writable_format(path), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except Exception as error:  # encoders raise nearly anything too
+        raise ImageError(f"{path}: cannot be written: {_reason(error)}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _encode(picture: Picture, known: Format, file: BinaryIO) -> None:
+    pixels = picture.pixels
+    if not known.alpha:
+        pixels = join_alpha(pixels)
+    grey_float = pixels.dtype == np.float32 and known.name == "TIFF" and pixels.shape[2] == 1
+    if not grey_float and pixels.dtype != np.uint8:
+        pixels = round_to(np.uint16 if known.deep else np.uint8, pixels)
+    picture = replace(picture, pixels=pixels)
+    metadata = _metadata(picture)
+    if pixels.dtype == np.uint16 and pixels.shape[2] > 1:
+        if known.name == "PNG":
+            deep_color.write_png(file, pixels, **metadata)
+        else:
+            colors = pixels[..., [0, 0, 0, 1]] if pixels.shape[2] == 2 else pixels
+            deep_color.write_tiff(file, colors, _tiff_tags(picture))
+        return
+    image = to_pil(picture)
+    options: dict[str, Any] = {key: value for key, value in metadata.items() if value} | dict(known.options)
+    if known.name == "TIFF":
+        tags = _tiff_tags(picture)
+        options = dict(known.options) | {"tiffinfo": tags}
+    if known.name == "PNG" and picture.xmp:
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", picture.xmp.decode("utf-8", "replace"))
+    image.save(file, format=known.name, **options)
+
+
+def _metadata(picture: Picture) -> dict[str, Any]:
+    return {name: getattr(picture, name) for name in ("icc_profile", "exif", "xmp", "dpi")}
+
+
+def _tiff_tags(picture: Picture) -> dict[int, Any]:
+    exif = Image.Exif()
+    exif.load(picture.exif or b"")
+    tags: dict[int, Any] = {
+        tag: exif.get_ifd(tag) if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) else value
+        for tag, value in exif.items()
+    }
+    if picture.dpi:
+        tags |= {282: picture.dpi[0], 283: picture.dpi[1], 296: 2}
+    if picture.xmp:
+        tags[700] = picture.xmp
+    if picture.icc_profile:
+        tags[34675] = picture.icc_profile
+    return tags
+
+
+def _readable_formats() -> list[str]:
+    Image.init()
+    return [
+        name for name in Image.OPEN if name not in ("EPS", "WMF")
+    ]  # drawings; EPS would start Ghostscript
+
+
+def _from_pil(image: Image.Image, path: Path | None = None, formats: list[str] | None = None) -> Picture:
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(f"expected at most {MAX_PIXELS:,} pixels, got {image.width}x{image.height}")
+    if image.width * image.height == 0:
+        raise ImageError(f"expected at least one pixel, got {image.width}x{image.height}")
+    stored = deep_color.raw_mode(image)
+    notices = []
+    if getattr(image, "n_frames", 1) > 1:
+        notices.append(f"only the first of {getattr(image, 'n_frames', 1)} frames is used")
+    image.load()
+    decoded = pixels_from_pil(image)
+    pixels = decoded.pixels
+    if path and formats and stored and (low := deep_color.read_low_bytes(path, stored, formats)) is not None:
+        pixels = deep_color.join_bytes(np.asarray(image), low, stored)
+        key = image.info.get("transparency")
+        if isinstance(key, tuple):
+            opaque = (pixels != np.array(key, np.uint16)).any(axis=2, keepdims=True)
+            pixels = np.concatenate([pixels, opaque * np.uint16(65535)], axis=2)
+    exif, orientation, unreadable = _read_exif(image)
+    notices += [*decoded.notices, *unreadable]
+    xmp = image.info.get("xmp")
+    dpi = image.info.get("dpi")
+    if dpi and orientation in (5, 6, 7, 8):
+        dpi = (dpi[1], dpi[0])
+    return Picture(
+        pixels=np.ascontiguousarray(_turn_upright(pixels, orientation)),
+        format=image.format,
+        icc_profile=decoded.icc_profile,
+        exif=exif,
+        xmp=re.sub(rb'(tiff:Orientation(="|>))\d', rb"\g<1>1", xmp) if isinstance(xmp, bytes) else None,
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
+        value_range=decoded.value_range,
+        notices=tuple(notices),
+    )
+
+
+def _read_exif(image: Image.Image) -> tuple[bytes | None, int, list[str]]:
+    try:
+        exif = image.getexif()
+        orientation = exif.pop(ExifTags.Base.Orientation, 1)
+        return _exif_bytes(exif), orientation if isinstance(orientation, int) else 1, []
+    except Exception as error:  # EXIF of the wild; the picture itself is whole
+        return None, 1, [f"its EXIF block is {_reason(error)} and is dropped"]
+
+
+def _exif_bytes(exif: Image.Exif) -> bytes | None:
+    kept = Image.Exif()
+    for tag, value in exif.items():
+        if tag not in _STORAGE_TAGS:
+            kept[tag] = exif.get_ifd(tag) if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) else value
+    return kept.tobytes() if len(kept) else None
+
+
+def _rescale_exif(data: bytes, width: int, height: int, scale: int) -> bytes | None:
+    exif = Image.Exif()
+    exif.load(data)
+    for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution):
+        if tag in exif:
+            exif[tag] = float(exif[tag]) * scale
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    sizes = {ExifTags.Base.ExifImageWidth: width, ExifTags.Base.ExifImageHeight: height}
+    details.update({tag: size for tag, size in sizes.items() if tag in details})
+    return _exif_bytes(exif)
+
+
+def _turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
+    return pixels[rows, columns]
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split()).rstrip(".")
+    return (
+        text
+        if text and isinstance(error, OSError | ValueError)
+        else f"broken ({type(error).__name__}: {text})"
+    )
