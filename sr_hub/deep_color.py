@@ -1,7 +1,4 @@
-"""16-bit colour files, which Pillow reads as 8 bits and cannot write.
-
-Grey 16-bit images are not treated here: Pillow has a mode for them.
-"""
+"""What Pillow cannot do: read 16 bits per sample of colour, write them as PNG, write TIFF of every depth."""
 
 import itertools
 import struct
@@ -106,33 +103,40 @@ def write_png(
 
 
 def write_tiff(file: BinaryIO, pixels: np.ndarray, tags: dict[int, object]) -> None:
-    """Write uint16 `pixels` ``(H, W, 3 or 4)`` as a deflated TIFF of 16 bits per sample.
+    """Write `pixels` ``(H, W, 1 to 4)`` as a deflated TIFF of their depth.
+
+    Pillow's own encoder cannot write 16-bit colour, nor EXIF and GPS entries into a compressed file.
 
     Args:
         file: Seekable, at its start.
-        pixels: RGB, with alpha not premultiplied.
+        pixels: uint8, uint16 or float32; grey or RGB, the alpha of even channel counts not premultiplied.
         tags: Further entries of the image's directory.
+
+    Raises:
+        OSError: If the file would exceed the 4 GiB of its format.
     """
     height, width, channels = pixels.shape
     strips = []
     for start in range(0, height, _CHUNK_ROWS):
         rows = pixels[start : start + _CHUNK_ROWS]
-        # predictor 2: every sample minus the one of the same channel to its left
-        difference = np.diff(rows, axis=1, prepend=np.zeros((len(rows), 1, channels), np.uint16))
-        strips.append(zlib.compress(difference.astype("<u2").tobytes(), 6))
+        if pixels.dtype != np.float32:  # the predictor: each sample minus the one of its channel to the left
+            rows = np.diff(rows, axis=1, prepend=np.zeros((len(rows), 1, channels), rows.dtype))
+        strips.append(zlib.compress(rows.astype(rows.dtype.newbyteorder("<")).tobytes(), 6))
     directory = TiffImagePlugin.ImageFileDirectory_v2(ifh=b"II\x2a\x00\x08\x00\x00\x00")
     for tag, value in tags.items():
         directory[tag] = value
+    is_float = pixels.dtype == np.float32
     directory[256], directory[257] = width, height
-    directory[258] = (16,) * channels
-    directory[259], directory[317] = 8, 2  # deflate, horizontal differences
-    directory[262] = 2  # RGB
+    directory[258] = (8 * pixels.dtype.itemsize,) * channels
+    directory[259], directory[317] = 8, 1 if is_float else 2  # deflate, predictor
+    directory[262] = 2 if channels > 2 else 1  # RGB, or grey with zero for black
     directory[277], directory[278], directory[284] = channels, _CHUNK_ROWS, 1
-    if channels == 4:
+    directory[339] = (3 if is_float else 1,) * channels
+    if channels in (2, 4):
         directory[338] = 2  # alpha, not premultiplied
     lengths = [len(strip) for strip in strips]
     ends = list(itertools.accumulate(lengths))
-    if ends[-1] >= 2**32 - 2**20:
+    if ends[-1] >= 2**32 - 2**24:
         raise OSError(f"a TIFF file holds at most 4 GiB, this image needs {ends[-1]} bytes")
     directory.tagtype[273] = directory.tagtype[279] = 4
     directory[273] = (0, *ends[:-1])  # Pillow counts them from the directory's end

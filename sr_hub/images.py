@@ -34,6 +34,7 @@ class Format:
     name: str
     alpha: bool = False
     deep: bool = False
+    metadata: bool = False
     largest_side: int = 2**31 - 1
     options: tuple[tuple[str, Any], ...] = ()
 
@@ -41,11 +42,11 @@ class Format:
 _FORMATS = {
     known.name: known
     for known in (
-        Format("PNG", alpha=True, deep=True),
-        Format("TIFF", alpha=True, deep=True, options=(("compression", "tiff_adobe_deflate"),)),
-        Format("JPEG", largest_side=65500, options=(("quality", 95), ("subsampling", 0))),
-        Format("WEBP", alpha=True, largest_side=16383, options=(("quality", 95), ("method", 4))),
-        Format("AVIF", alpha=True, largest_side=65536, options=(("quality", 90), ("subsampling", "4:4:4"))),
+        Format("PNG", alpha=True, deep=True, metadata=True),
+        Format("TIFF", alpha=True, deep=True, metadata=True),
+        Format("JPEG", metadata=True, largest_side=65500, options=(("quality", 95), ("subsampling", 0))),
+        Format("WEBP", alpha=True, metadata=True, largest_side=16383, options=(("quality", 95),)),
+        Format("AVIF", alpha=True, metadata=True, largest_side=65536, options=(("quality", 90),)),
         Format("JPEG2000", alpha=True),
         Format("GIF", alpha=True, largest_side=65535),
         Format("BMP"),
@@ -136,8 +137,7 @@ def to_pil(picture: Picture) -> Image.Image:
     """
     pixels = picture.pixels
     if pixels.shape[2] == 1 and pixels.dtype == np.float32:
-        low, high = picture.value_range
-        pixels = pixels * np.float32(high - low) + np.float32(low)
+        pixels = _restore_range(picture, pixels)
     elif pixels.shape[2] > 1 or pixels.dtype != np.uint16:
         pixels = round_to(np.uint8, pixels)
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
@@ -185,8 +185,10 @@ def losses(picture: Picture, path: str | os.PathLike[str]) -> list[str]:
         lost.append(f"{known.name} is written with whole numbers: float samples are rounded")
     if picture.pixels.shape[2] in (2, 4) and not known.alpha:
         lost.append(f"{known.name} holds no alpha: the picture is laid on white")
-    if known.name == "GIF" and picture.pixels.shape[2] > 2:
-        lost.append("GIF holds 256 colours: the others are dithered")
+    if known.name == "GIF" and picture.pixels.shape[2] > 1:
+        lost.append("GIF holds 256 colours, each visible or not: the others are dithered")
+    if not known.metadata and (picture.icc_profile or picture.exif or picture.xmp):
+        lost.append(f"{known.name} holds no colour profile, EXIF or XMP: they are dropped")
     return lost
 
 
@@ -222,22 +224,27 @@ def _encode(picture: Picture, known: Format, file: BinaryIO) -> None:
         pixels = round_to(np.uint16 if known.deep else np.uint8, pixels)
     picture = replace(picture, pixels=pixels)
     metadata = _metadata(picture)
+    if known.name == "TIFF":
+        if pixels.shape[2] == 2 and pixels.dtype == np.uint16:
+            pixels = pixels[..., [0, 0, 0, 1]]  # few programs, and not Pillow, read 16-bit grey with alpha
+        deep_color.write_tiff(file, _restore_range(picture, pixels), _tiff_tags(picture))
+        return
     if pixels.dtype == np.uint16 and pixels.shape[2] > 1:
-        if known.name == "PNG":
-            deep_color.write_png(file, pixels, **metadata)
-        else:
-            colors = pixels[..., [0, 0, 0, 1]] if pixels.shape[2] == 2 else pixels
-            deep_color.write_tiff(file, colors, _tiff_tags(picture))
+        deep_color.write_png(file, pixels, **metadata)
         return
     image = to_pil(picture)
     options: dict[str, Any] = {key: value for key, value in metadata.items() if value} | dict(known.options)
-    if known.name == "TIFF":
-        tags = _tiff_tags(picture)
-        options = dict(known.options) | {"tiffinfo": tags}
     if known.name == "PNG" and picture.xmp:
         options["pnginfo"] = PngImagePlugin.PngInfo()
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", picture.xmp.decode("utf-8", "replace"))
     image.save(file, format=known.name, **options)
+
+
+def _restore_range(picture: Picture, pixels: np.ndarray) -> np.ndarray:
+    low, high = picture.value_range
+    if pixels.dtype != np.float32 or (low, high) == (0.0, 1.0):
+        return pixels
+    return pixels * np.float32(high - low) + np.float32(low)
 
 
 def _metadata(picture: Picture) -> dict[str, Any]:

@@ -36,12 +36,12 @@ class Span:
 
 
 def tile_spans(length: int, tile_size: int, overlap: int) -> list[Span]:
-    """Split `length` pixels into equally long windows that keep at most about `tile_size` pixels each.
+    """Split `length` pixels into equally long windows of at most `tile_size` pixels and the halo.
 
     Args:
         length: Height or width of the source.
-        tile_size: Pixels kept of a tile, at most, where it has neighbours on both sides. A tile at the border
-            of the image has no halo there and keeps up to `overlap` pixels more.
+        tile_size: Pixels kept of a tile, at most, where it has neighbours on both sides. A tile needs no halo
+            at a border of the image and keeps up to `overlap` pixels more for each.
         overlap: Halo in pixels.
 
     Raises:
