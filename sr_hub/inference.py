@@ -162,7 +162,7 @@ def _check_array(array: np.ndarray) -> np.ndarray:
         raise ValueError(f"image must have shape (H, W) or (H, W, 1 to 4), got {array.shape}")
     if array.size == 0:
         raise ValueError(f"image must have at least one pixel, got shape {array.shape}")
-    if array.dtype in (np.uint8, np.uint16):
+    if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
         dtype = array.dtype.newbyteorder("=")
     elif array.dtype.kind == "f":
         if not (array.min() >= 0 and array.max() <= 1):
