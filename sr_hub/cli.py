@@ -1,0 +1,64 @@
+"""The command line: ``sr-hub COMMAND ...``.
+
+A command is a module ``cli_NAME`` with ``add_parser(subparsers)``, which sets the parser's default ``run`` to
+a function of the parsed arguments. It returns the exit code, None for 0, and raises built-in errors, or
+subclasses of them, whose message is one sentence for the user. To add one: write the module and name it in
+`COMMANDS`.
+"""
+
+import argparse
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+
+COMMANDS = {
+    "upscale": "enlarge a picture or a folder of pictures",
+    "evaluate": "score a model on known pictures, beside bicubic",
+}
+"""Name and line of help. Only the module of the command that is called is imported: they are slow to load."""
+
+EXPECTED_ERRORS = (ValueError, TypeError, OSError, RuntimeError, MemoryError)
+"""What wrong arguments, files, models, networks and full memories raise."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        0, 1 if a part of the work failed, 2 for wrong use or input, 130 if interrupted.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        parsed = _parser(arguments).parse_args(arguments)
+    except SystemExit as done:  # argparse has printed the help or the error
+        return int(done.code or 0)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")  # about files that we report on ourselves
+            return parsed.run(parsed) or 0
+    except KeyboardInterrupt:
+        print("sr-hub: interrupted; every file written is whole", file=sys.stderr)
+        return 130
+    except EXPECTED_ERRORS as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        print(f"sr-hub: {lines[0]}", file=sys.stderr)
+        return 2
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sr-hub", description="Photo super-resolution.", epilog="sr-hub COMMAND --help tells more."
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    called = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, help_line in COMMANDS.items():
+        if name == called:
+            importlib.import_module(f"sr_hub.cli_{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=help_line)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
