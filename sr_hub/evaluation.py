@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -266,9 +266,15 @@ def _eval_mode(generator: Callable[[Tensor], Tensor]) -> Iterator[None]:
 
 
 def _mean(scores: Sequence[Scores]) -> Scores:
-    columns = {item.name: [getattr(score, item.name) for score in scores] for item in fields(Scores)}
+    def mean(values: Iterable[float]) -> float:
+        return math.fsum(values) / len(scores)
+
+    distances = [score.lpips for score in scores if score.lpips is not None]
     return Scores(
-        **{n: None if None in column else math.fsum(column) / len(column) for n, column in columns.items()}
+        psnr_y=mean(score.psnr_y for score in scores),
+        ssim_y=mean(score.ssim_y for score in scores),
+        lpips=mean(distances) if len(distances) == len(scores) else None,
+        lr_consistency=mean(score.lr_consistency for score in scores),
     )
 
 
