@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from sr_hub.degradations import DEGRADATIONS
 from sr_hub.evaluation import Pair, evaluate, find_pairs, load_samples
-from sr_hub.generator import SRGenerator
+from sr_hub.generator import DEFAULT_FIDELITY, SRGenerator
 from sr_hub.metrics import LPIPS
 from sr_hub.precision import PRECISIONS, resolve_precision
+from sr_hub.pretrained import find_model
 from sr_hub.sheet import WorstCrops, save_sheet
 from sr_hub.tiling import map_tiles
 
@@ -121,8 +122,8 @@ def _tiled(generator: SRGenerator, dtype: torch.dtype) -> Callable[[Tensor], Ten
 def _settings(arguments: argparse.Namespace, pairs: list[Pair], dtype: torch.dtype) -> dict[str, str | int]:
     made = all(pair.lr is None for pair in pairs)
     settings: dict[str, str | int] = {"model": arguments.model}
-    if arguments.fidelity is not None:
-        settings["fidelity"] = str(arguments.fidelity)
+    if find_model(arguments.model).fidelity is not None:
+        settings["fidelity"] = str(DEFAULT_FIDELITY if arguments.fidelity is None else arguments.fidelity)
     settings["data"] = arguments.data.name
     settings["lr"] = (
         f"{arguments.degradation or 'bicubic'}, seed {arguments.seed}" if made else "as published"

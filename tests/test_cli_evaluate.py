@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from PIL import Image
 from sr_hub import cli_evaluate
 from sr_hub.degradations import bicubic, photo
 from sr_hub.evaluation import evaluate, find_pairs, load_samples
-from sr_hub.generator import SRGenerator
+from sr_hub.generator import DEFAULT_FIDELITY, SRGenerator, save_weights
+from sr_hub.pretrained import FIDELITY_FILE
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +106,21 @@ def test_bf16_is_close_to_fp32_and_named(model: Path, data: Path, tmp_path: Path
     assert content["bf16"]["settings"]["precision"] == "bfloat16"
     values = [content[precision]["mean"]["sr"]["psnr_y"] for precision in ("fp32", "bf16")]
     assert values[0] == pytest.approx(values[1], abs=0.2) and values[0] != values[1]
+
+
+@pytest.mark.parametrize(("words", "fidelity"), [([], DEFAULT_FIDELITY), (["--fidelity", "0.75"], 0.75)])
+def test_fidelity_is_applied_and_named(
+    model: Path, data: Path, tmp_path: Path, words: list[str], fidelity: float
+) -> None:
+    shutil.copytree(model, tmp_path / "two")
+    torch.manual_seed(1)
+    save_weights(SRGenerator(scale=2, features=8, blocks=2), tmp_path / "two" / FIDELITY_FILE)
+    run(tmp_path / "two", "--data", data, "--json", tmp_path / "s.json", *words)
+    content = json.loads((tmp_path / "s.json").read_text())
+    generator = SRGenerator.from_pretrained(tmp_path / "two", fidelity=fidelity)
+    expected = evaluate(generator, load_samples(find_pairs(data, 2), 2, degradation=bicubic), 2)
+    assert content["mean"]["sr"]["psnr_y"] == pytest.approx(expected.sr.psnr_y, abs=1e-3)
+    assert content["settings"]["fidelity"] == str(fidelity)
 
 
 @pytest.mark.parametrize(
