@@ -292,6 +292,17 @@ def test_auto_takes_bf16_where_it_is_fast_and_enough(monkeypatch: pytest.MonkeyP
         choose_dtype(cpu, "half")  # type: ignore[arg-type]  # what the error is for
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_gpu_gives_what_the_cpu_gives(generator: SRGenerator, precision: inference.Precision) -> None:
+    pixels = noise(70, 50, 4)
+    on_cpu = upscale(generator, pixels, precision="fp32").astype(int)
+    on_gpu = upscale(copy.deepcopy(generator).cuda(), pixels, precision=precision, tile_size=16)
+    assert np.abs(on_gpu - on_cpu).mean() < 1
+    lr = torch.rand(3, 8, 8)
+    assert upscale(copy.deepcopy(generator).cuda(), lr).device == lr.device
+
+
 # Wrong input
 
 
