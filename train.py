@@ -5,7 +5,7 @@ import logging
 import sys
 
 from sr_hub.config import add_arguments, from_arguments
-from sr_hub.training import NonFiniteLoss, train
+from sr_hub.training import NonFiniteLossError, train
 
 
 def main() -> int:
@@ -15,7 +15,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         folder = train(from_arguments(arguments))
-    except (OSError, ValueError, NonFiniteLoss) as error:
+    except (OSError, ValueError, NonFiniteLossError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     if folder is not None:

@@ -15,6 +15,16 @@ def option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+_AT_LEAST_ONE = (
+    "features", "blocks", "batch_size", "patch_size", "adversarial_batch_size", "adversarial_patch_size",
+    "discriminator_features", "checkpoint_every", "log_every",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "pixel_steps", "adversarial_steps", "warmup_steps", "validate_every", "max_minutes", "clip_gradient",
+    "expansion", "threads", "pixel_weight", "content_weight", "adversarial_weight", "seed",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """What one training run does. Every field is a command line flag (``batch_size`` is ``--batch-size``)."""
@@ -79,13 +89,10 @@ class TrainConfig:
     tensorboard: bool = option(False, "also write TensorBoard events (extra: tensorboard)")
 
     def __post_init__(self) -> None:
-        for name in ("features", "blocks", "batch_size", "patch_size", "adversarial_batch_size",
-                     "adversarial_patch_size", "discriminator_features", "checkpoint_every", "log_every"):  # fmt: skip
+        for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("pixel_steps", "adversarial_steps", "warmup_steps", "validate_every", "max_minutes",
-                     "clip_gradient", "expansion", "threads", "pixel_weight", "content_weight",
-                     "adversarial_weight", "seed"):  # fmt: skip
+        for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("learning_rate", "adversarial_learning_rate", "memory_limit"):

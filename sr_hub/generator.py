@@ -18,10 +18,10 @@ _LIMITS = {"scale": (2, 4), "features": (1, 1024), "blocks": (1, 256)}
 
 
 class GatedBlock(nn.Module):
-    """Three convolutions whose output gates itself: ``(x + h) * hardtanh(h)``.
+    """Three convolutions whose output gates itself: ``(x + h) * clamp(h / 4, -0.5, 0.5)``.
 
-    After SPAN's parameter-free attention ``(x + h) * (sigmoid(h) - 0.5)`` (arXiv:2311.12770, eq. 3 and 4):
-    an odd function of ``h`` too, but cheaper than the sigmoid on a CPU. No pooling, so tiling stays exact.
+    SPAN's parameter-free attention ``(x + h) * (sigmoid(h) - 0.5)`` (arXiv:2311.12770, eq. 3 and 4) with the
+    sigmoid's slope and limits, but cheaper on a CPU. No pooling, so tiling stays exact.
     """
 
     def __init__(self, features: int) -> None:
@@ -35,10 +35,10 @@ class GatedBlock(nn.Module):
         h = F.leaky_relu(self.conv1(x), 0.1, inplace=inplace)
         h = F.leaky_relu(self.conv2(h), 0.1, inplace=inplace)
         h = self.conv3(h)
+        gate = F.hardtanh(h, -2, 2)
         if inplace:
-            gate = F.hardtanh(h)
-            return h.add_(x).mul_(gate)
-        return (x + h) * F.hardtanh(h)
+            return h.add_(x).mul_(gate).mul_(0.25)
+        return (x + h) * gate * 0.25
 
 
 class SRGenerator(nn.Module, PyTorchModelHubMixin):
@@ -73,7 +73,8 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
                 with torch.no_grad():
                     module.weight.mul_(0.7)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         with torch.no_grad():
             self.tail.weight.mul_(0.1)  # start near the nearest-neighbour skip
 
@@ -83,19 +84,23 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
         return 3 * len(self.blocks) + 3
 
     def forward(self, lr: Tensor) -> Tensor:
-        """``lr`` ``(N, 3, H, W)`` in [0, 1] to ``(N, 3, scale*H, scale*W)``, not clamped.
+        """``lr`` ``(N, 3, H, W)`` in [0, 1] to ``(N, 3, scale*H, scale*W)``, not clamped, in lr's dtype.
+
+        The convolutions run in the dtype of the weights. With float32 ``lr`` and bf16 weights the skip from
+        the input stays in float32: bf16 alone would round the brighter half of an image to 1/256.
 
         Raises:
             ValueError: If ``lr`` has another shape.
         """
         if lr.ndim != 4 or lr.shape[1] != 3:
             raise ValueError(f"lr must have shape (N, 3, H, W), got {tuple(lr.shape)}")
-        shallow = self.head(lr)  # (N, F, H, W)
+        shallow = self.head(lr.to(self.head.weight.dtype))  # (N, F, H, W)
         first = x = self.blocks[0](shallow)
         for block in self.blocks[1:]:
             x = block(x)
         x = self.merge(torch.cat([shallow, first, self.body(x)], dim=1))
-        x = self.tail(x) + lr.repeat_interleave(self.scale**2, dim=1)  # (N, 3*scale^2, H, W), nearest skip
+        # Nearest-neighbour skip: every sub-pixel of the tail starts from its input pixel.
+        x = lr.repeat_interleave(self.scale**2, dim=1) + self.tail(x)  # (N, 3*scale^2, H, W)
         return F.pixel_shuffle(x, self.scale)  # (N, 3, scale*H, scale*W)
 
     @classmethod

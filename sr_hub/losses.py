@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +107,8 @@ class VGG19Features(nn.Module):
             raise ValueError(
                 f"{path} must hold VGG19's {len(self.names)} first convolutions, got {len(weights)}"
             )
-        for layer, convolution, name in zip(self.names, self.convolutions, weights, strict=False):
+        for layer, module, name in zip(self.names, self.convolutions, weights, strict=False):
+            convolution = cast(nn.Conv2d, module)
             bias = name.removesuffix("weight") + "bias"
             if tensors[name].shape != convolution.weight.shape or bias not in tensors:
                 raise ValueError(
@@ -114,7 +116,7 @@ class VGG19Features(nn.Module):
                     f"and a bias, got {tuple(tensors[name].shape)}"
                 )
             convolution.weight.copy_(tensors[name])
-            convolution.bias.copy_(tensors[bias])
+            cast(Tensor, convolution.bias).copy_(tensors[bias])
 
 
 class ContentLoss(nn.Module):

@@ -43,7 +43,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": learning_rate, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # returns no loss
         """Moves every weight that has a gradient; takes no ``closure``."""
         if closure is not None:
             raise ValueError("Muon takes no closure")
@@ -67,7 +67,8 @@ class Muon(torch.optim.Optimizer):
 
 def split_weights(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """The trainable weights for Muon (kernels of more than 3 input channels) and the rest, for Adam."""
-    matrices, rest = [], []
+    matrices: list[Tensor] = []
+    rest: list[Tensor] = []
     for weight in model.parameters():
         if weight.requires_grad:
             is_matrix = weight.ndim >= 2 and weight.shape[1] > 3

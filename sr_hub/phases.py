@@ -3,7 +3,7 @@
 import copy
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,8 @@ from sr_hub.losses import (
     pixel_loss,
 )
 from sr_hub.optimizers import Muon, split_weights
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class Phase(Protocol):
@@ -48,9 +50,9 @@ class _Averaged:
 
     def __init__(self, start: SRGenerator, config: TrainConfig, device: torch.device, bf16: bool) -> None:
         self.config = config
-        self.ema = copy.deepcopy(start).to(device, memory_format=torch.channels_last)
+        self.ema = _placed(copy.deepcopy(start), device)
         self.ema.requires_grad_(False)
-        self.generator = copy.deepcopy(start).to(device, memory_format=torch.channels_last)
+        self.generator = _placed(copy.deepcopy(start), device)
         self.generator.requires_grad_(True)
         if config.expansion:
             expand(self.generator, config.expansion, config.seed)
@@ -148,10 +150,10 @@ class AdversarialPhase(_Averaged):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed + 1)
             discriminator = Discriminator(features=config.discriminator_features)
-        self.discriminator = discriminator.to(device, memory_format=torch.channels_last)
+        self.discriminator = _placed(discriminator, device)
         content = ContentLoss(parse_content_layers(config.content_layers))
         content.features.load(vgg)
-        self.content = content.to(device, memory_format=torch.channels_last)
+        self.content = _placed(content, device)
         self.content.calibrate(calibration)
         rate = config.adversarial_learning_rate
         self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), rate, betas=(0.9, 0.99))
@@ -159,7 +161,7 @@ class AdversarialPhase(_Averaged):
             self.discriminator.parameters(), rate, betas=(0.9, 0.99)
         )
         if config.compile:
-            self.content = torch.compile(self.content)  # type: ignore[assignment]  # same call, compiled
+            self.content.compile()
 
     def step(self, batch: Batch, rate: float) -> dict[str, Tensor]:
         for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
@@ -219,6 +221,11 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
     flat /= dist.get_world_size()
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view(gradient.shape))
+
+
+def _placed(module: M, device: torch.device) -> M:
+    module.to(device)
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
 
 
 def _named(prefix: str, model: nn.Module) -> dict[str, Tensor]:

@@ -135,8 +135,8 @@ def read_config(path: Path, limits: Mapping[str, tuple[int, int]]) -> dict[str, 
     missing, unknown = sorted(set(limits) - set(config)), sorted(set(config) - set(limits))
     if missing or unknown:
         raise ValueError(
-            f"{path} must have exactly the fields {', '.join(limits)}; missing: {', '.join(missing) or 'none'}, "
-            f"unknown: {', '.join(unknown) or 'none'}"
+            f"{path} must have exactly the fields {', '.join(limits)}; "
+            f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}"
         )
     for name, (least, most) in limits.items():
         value = config[name]
@@ -158,8 +158,8 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
     missing, unknown = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
     if missing or unknown:
         raise ValueError(
-            f"{path} does not fit its config.json: {len(missing)} weights missing ({', '.join(missing[:3])}), "
-            f"{len(unknown)} unknown ({', '.join(unknown[:3])})"
+            f"{path} does not fit its config.json: {len(missing)} weights missing "
+            f"({', '.join(missing[:3])}), {len(unknown)} unknown ({', '.join(unknown[:3])})"
         )
     for name, value in tensors.items():
         if value.shape != expected[name].shape:

@@ -41,7 +41,7 @@ _FREE = {
 }  # fmt: skip
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLossError(RuntimeError):
     """A loss became NaN or infinite; the message names it and the step."""
 
 
@@ -58,7 +58,7 @@ def train(config: TrainConfig) -> Path | None:
     Raises:
         FileNotFoundError: If a folder or file that the settings name is missing.
         ValueError: If the settings contradict the run folder, or no image can be used.
-        NonFiniteLoss: If a loss is not finite.
+        NonFiniteLossError: If a loss is not finite.
     """
     with _processes() as (rank, world_size):
         return _Run(config, rank, world_size).train()
@@ -274,7 +274,7 @@ class _Run:
             for key, value in zip(keys, row.tolist(), strict=True):
                 if not math.isfinite(value):
                     bad = step - len(pending) + index + 1
-                    raise NonFiniteLoss(
+                    raise NonFiniteLossError(
                         f"{key} must be finite, got {value} at step {bad} of the {name} phase; the last "
                         f"checkpoint is from before. Try a lower learning rate or --clip-gradient 1"
                     )
@@ -311,7 +311,8 @@ class _Run:
             if changed:
                 listed = ", ".join(f"{key} was {before[key]!r}, is {now[key]!r}" for key in changed)
                 raise ValueError(
-                    f"{self.folder} holds a run with other settings ({listed}): use another --out or the same settings"
+                    f"{self.folder} holds a run with other settings ({listed}): use another --out or "
+                    f"the same settings"
                 )
         if self.rank == 0:
             (self.folder / "sheets").mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sr_hub.data import Crops, decode, list_images, smallest_side
+from sr_hub.degradations import DEGRADATIONS
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    for index, (height, width) in enumerate([(90, 120), (100, 80), (70, 200)]):
+        path = tmp_path / f"sub{index}" / f"{index}.png"
+        path.parent.mkdir()
+        Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)).save(path)
+    return tmp_path
+
+
+def crops(folder: Path, memory_limit: float = 1e9, smallest: int = 48) -> Crops:
+    return Crops(list_images(folder), smallest, memory_limit, CPU)
+
+
+def test_lists_images_of_a_tree_only(folder: Path) -> None:
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".thumbnails").mkdir()
+    (folder / ".thumbnails" / "x.png").write_bytes(b"")
+    assert [path.name for path in list_images(folder)] == ["0.png", "1.png", "2.png"]
+
+
+def test_missing_folder_names_the_flag(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="absent: name one with --data FOLDER"):
+        list_images(tmp_path / "absent")
+
+
+def test_bad_and_small_files_are_reported_and_skipped(folder: Path) -> None:
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    (folder / "cut.png").write_bytes((folder / "sub0" / "0.png").read_bytes()[:2000])
+    Image.new("RGB", (10, 300)).save(folder / "small.png")
+    found = crops(folder)
+    assert {path.name for path, _ in found.skipped} == {"empty.png", "broken.jpg", "cut.png", "small.png"}
+    assert {path.name: why for path, why in found.skipped}["small.png"] == "10x300 is smaller than 48 pixels"
+    assert len(found.paths) == 3
+
+
+def test_an_empty_set_is_an_error(tmp_path: Path) -> None:
+    Image.new("RGB", (10, 10)).save(tmp_path / "small.png")
+    with pytest.raises(ValueError, match="1 files found, 1 skipped"):
+        crops(tmp_path)
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    image = Image.new("RGB", (30, 20))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    assert decode(tmp_path / "turned.jpg").shape == (30, 20, 3)
+
+
+@pytest.mark.parametrize("degradation", ["bicubic", "photo"])
+def test_streamed_and_kept_images_give_the_same_batches(folder: Path, degradation: str) -> None:
+    side = smallest_side(4, 4)
+    arguments = ([1, 2, 3, 4], 5, 4, 4, DEGRADATIONS[degradation])
+    kept = crops(folder, smallest=side).batch(*arguments)
+    streamed = crops(folder, memory_limit=1, smallest=side).batch(*arguments)
+    assert torch.equal(kept.hr, streamed.hr)
+    assert torch.equal(kept.lr, streamed.lr)
+    assert kept.hr.shape == (4, 3, 16, 16)
+    assert kept.lr.shape == (4, 3, 4, 4)
+
+
+def test_a_pair_depends_on_its_key_only(folder: Path) -> None:
+    found = crops(folder)
+    together = found.batch([1, 2, 3], 0, 4, 4, DEGRADATIONS["photo"])
+    alone = found.batch([2], 0, 4, 4, DEGRADATIONS["photo"])
+    assert torch.equal(together.lr[1:2], alone.lr)
+    assert torch.equal(together.hr[1:2], alone.hr)
+
+
+def test_lr_and_hr_show_the_same_place(folder: Path) -> None:
+    """Also after flips and turns: the mean colour of a pair agrees."""
+    ramp = np.linspace(0, 255, 200).astype(np.uint8)
+    Image.fromarray(np.stack([np.tile(ramp, (90, 1))] * 3, -1)).save(folder / "ramp.png")
+    found = Crops([folder / "ramp.png"], 48, 1e9, CPU)
+    for turn in range(8):
+        batch = found.batch([1, 2], turn, 4, 4, DEGRADATIONS["bicubic"])
+        pooled = torch.nn.functional.avg_pool2d(batch.hr, 4)
+        assert (pooled - batch.lr).abs().max() < 0.02, turn
+        assert batch.hr.std() > 0.005
+
+
+def test_large_images_are_drawn_more_often(folder: Path) -> None:
+    found = crops(folder)
+    areas = torch.tensor([90 * 120, 100 * 80, 70 * 200], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.zeros(3)
+    for _ in range(3000):
+        position = torch.randint(int(found.area_ends[-1]), (), generator=generator)
+        counts[int(torch.searchsorted(found.area_ends, position, right=True))] += 1
+    assert torch.allclose(counts.double() / 3000, areas / areas.sum(), atol=0.04)

@@ -1,0 +1,96 @@
+import copy
+
+import pytest
+import torch
+
+from sr_hub.generator import SRGenerator
+
+
+def tiny(scale: int = 4, blocks: int = 2) -> SRGenerator:
+    torch.manual_seed(0)
+    return SRGenerator(scale=scale, features=8, blocks=blocks).eval()
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_output_is_scale_times_as_large(scale: int) -> None:
+    assert tiny(scale)(torch.rand(2, 3, 5, 7)).shape == (2, 3, 5 * scale, 7 * scale)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 4])
+def test_receptive_radius_is_what_the_gradient_shows(blocks: int) -> None:
+    generator = tiny(blocks=blocks).double()
+    radius = generator.receptive_radius
+    side = 2 * radius + 7
+    lr = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
+    middle = side // 2
+    generator(lr)[..., 4 * middle : 4 * middle + 4, 4 * middle : 4 * middle + 4].sum().backward()
+    assert lr.grad is not None
+    reached = lr.grad.abs().sum((0, 1)).nonzero() - middle
+    assert reached.abs().max().item() == radius
+
+
+def test_starts_near_nearest_neighbour() -> None:
+    lr = torch.rand(1, 3, 6, 6)
+    nearest = lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    difference = (tiny()(lr) - nearest).abs().mean()
+    assert 0 < difference < 0.2
+
+
+def test_every_parameter_gets_a_finite_gradient() -> None:
+    generator = tiny().train()
+    (generator(torch.rand(1, 3, 12, 12)) - 0.3).square().mean().backward()
+    for name, parameter in generator.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_inference_equals_training_forward() -> None:
+    """Inference works in place; the result must be the same and the input untouched."""
+    generator, lr = tiny(), torch.rand(1, 3, 9, 9)
+    before = lr.clone()
+    with torch.inference_mode():
+        inference = generator(lr)
+    assert torch.equal(inference, generator(lr))
+    assert torch.equal(lr, before)
+
+
+def test_batch_equals_one_by_one() -> None:
+    generator, lr = tiny(), torch.rand(3, 3, 8, 8)
+    one_by_one = torch.cat([generator(image[None]) for image in lr])
+    assert torch.allclose(generator(lr), one_by_one, atol=1e-6)
+
+
+def test_bf16_weights_keep_a_float32_skip() -> None:
+    generator = tiny()
+    with torch.no_grad():
+        generator.tail.weight.zero_()
+        generator.tail.bias.zero_()
+    lr = torch.rand(1, 3, 8, 8)
+    sr = copy.deepcopy(generator).bfloat16()(lr)
+    assert sr.dtype == torch.float32
+    assert torch.equal(sr, generator(lr))  # with a zero tail, the skip is all there is
+
+
+def test_equal_seeds_give_equal_networks() -> None:
+    lr = torch.rand(1, 3, 8, 8)
+    assert torch.equal(tiny()(lr), tiny()(lr))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scale": 5}, "scale must be 2, 3 or 4, got 5"),
+        ({"features": 0}, "at least 1, got 0 and 8"),
+        ({"blocks": 0}, "at least 1, got 48 and 0"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SRGenerator(**arguments)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 8, 8), (1, 8, 8, 3)])
+def test_wrong_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"lr must have shape \(N, 3, H, W\), got"):
+        tiny()(torch.rand(shape))

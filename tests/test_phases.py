@@ -1,0 +1,141 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sr_hub.config import TrainConfig
+from sr_hub.data import Batch
+from sr_hub.generator import SRGenerator
+from sr_hub.losses import VGG19Features
+from sr_hub.phases import AdversarialPhase, PixelPhase
+
+CPU = torch.device("cpu")
+CONFIG = TrainConfig(
+    features=8, blocks=1, warmup_steps=0, learning_rate=2e-3, adversarial_learning_rate=1e-3,
+    content_layers="conv1_2:1", discriminator_features=4,
+)  # fmt: skip
+
+
+def start() -> SRGenerator:
+    torch.manual_seed(0)
+    return SRGenerator(features=8, blocks=1)
+
+
+def batch(seed: int = 0, side: int = 8) -> Batch:
+    """A target that is easy to learn and far from the network's start: the negative."""
+    lr = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(seed))
+    return Batch((1 - lr).repeat_interleave(4, 2).repeat_interleave(4, 3), lr)
+
+
+@pytest.fixture
+def vgg(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    network = VGG19Features(["conv1_2"])
+    tensors = {}
+    for number, convolution in zip((0, 2), network.convolutions, strict=True):
+        tensors[f"features.{number}.weight"] = convolution.weight
+        tensors[f"features.{number}.bias"] = convolution.bias
+    save_file(tensors, tmp_path / "vgg.safetensors")
+    return tmp_path / "vgg.safetensors"
+
+
+def adversarial(vgg: Path, config: TrainConfig = CONFIG) -> AdversarialPhase:
+    return AdversarialPhase(start(), config, CPU, False, vgg=vgg, calibration=batch(9).hr)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+@pytest.mark.parametrize("expansion", [0, 2])
+def test_pixel_phase_learns_one_patch(optimizer: str, expansion: int) -> None:
+    phase = PixelPhase(
+        start(),
+        TrainConfig(features=8, blocks=1, optimizer=optimizer, expansion=expansion, learning_rate=0.02),
+        CPU,
+        False,
+    )
+    losses = [phase.step(batch(), 0.99**i)["pixel_loss"].item() for i in range(150)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_average_follows_the_weights_and_stays_plain() -> None:
+    config = TrainConfig(features=8, blocks=1, expansion=2, ema_decay=0.0)
+    phase = PixelPhase(start(), config, CPU, False)
+    phase.step(batch(), 1.0)
+    lr = batch().lr
+    assert torch.allclose(phase.ema(lr), phase.generator(lr), atol=1e-6)
+    assert set(phase.ema.state_dict()) == set(start().state_dict())
+
+
+def test_rate_zero_moves_nothing() -> None:
+    phase = PixelPhase(start(), CONFIG, CPU, False)
+    phase.step(batch(), 0.0)
+    assert all(
+        torch.equal(a, b) for a, b in zip(phase.generator.parameters(), start().parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", ["pixel", "adversarial"])
+def test_a_restored_phase_goes_on_bit_equally(name: str, vgg: Path) -> None:
+    config = TrainConfig(
+        features=8, blocks=1, expansion=1, content_layers="conv1_2:1", discriminator_features=4
+    )
+
+    def new() -> PixelPhase | AdversarialPhase:
+        return PixelPhase(start(), config, CPU, False) if name == "pixel" else adversarial(vgg, config)
+
+    whole, first, second = new(), new(), new()
+    for step in range(4):
+        whole.step(batch(step), 1.0)
+        (first if step < 2 else second).step(batch(step), 1.0)
+        if step == 1:
+            second.load({key: value.clone() for key, value in first.state().items()})
+    expected, result = whole.state(), second.state()
+    assert set(expected) == set(result)
+    for key, value in expected.items():
+        assert torch.equal(value, result[key]), key
+
+
+def test_the_generator_step_leaves_the_discriminator_alone_and_vice_versa(vgg: Path) -> None:
+    config = TrainConfig(
+        features=8, blocks=1, content_layers="conv1_2:1", discriminator_features=4,
+        pixel_weight=0.0, content_weight=0.0, adversarial_weight=1.0,
+    )  # fmt: skip
+    phase = adversarial(vgg, config)
+    judge, author = phase.discriminator_optimizer, phase.generator_optimizer
+    before = [p.detach().clone() for p in phase.discriminator.parameters()]
+    judge.step = lambda *a, **k: None  # type: ignore[method-assign]  # only the generator moves
+    phase.step(batch(), 1.0)
+    assert all(torch.equal(a, b) for a, b in zip(before, phase.discriminator.parameters(), strict=True))
+    generator_before = [p.detach().clone() for p in phase.generator.parameters()]
+    del judge.step
+    author.step = lambda *a, **k: None  # type: ignore[method-assign]  # only the discriminator moves
+    phase.step(batch(), 1.0)
+    assert all(torch.equal(a, b) for a, b in zip(generator_before, phase.generator.parameters(), strict=True))
+    moved = [not torch.equal(a, b) for a, b in zip(before, phase.discriminator.parameters(), strict=True)]
+    assert all(moved)
+
+
+@pytest.mark.parametrize("term", ["pixel_weight", "content_weight", "adversarial_weight"])
+def test_each_term_alone_moves_the_generator(term: str, vgg: Path) -> None:
+    weights = {name: float(name == term) for name in ("pixel_weight", "content_weight", "adversarial_weight")}
+    config = TrainConfig(
+        features=8, blocks=1, content_layers="conv1_2:1", discriminator_features=4, **weights
+    )
+    phase = adversarial(vgg, config)
+    phase.step(batch(), 1.0)
+    for name, parameter in phase.generator.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+    assert all(p.grad is None for p in phase.content.parameters())
+
+
+def test_the_discriminator_learns_to_tell(vgg: Path) -> None:
+    config = TrainConfig(
+        features=8, blocks=1, content_layers="conv1_2:1", discriminator_features=8,
+        adversarial_weight=0.0, adversarial_learning_rate=3e-3,
+    )  # fmt: skip
+    phase = adversarial(vgg, config)
+    for _ in range(60):
+        losses = phase.step(batch(), 1.0)
+    assert losses["probability_hr"] > 0.7
+    assert losses["probability_sr"] < 0.3
