@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from sr_hub.generator import SRGenerator
-from sr_hub.images import ImageError, check_fits, losses, read_picture, writable_format, write_picture
+from sr_hub.images import ImageError, cannot_keep, check_fits, read_picture, writable_format, write_picture
 from sr_hub.inference import choose_dtype, upscale_picture
 
 _FAILURES = (ValueError, OSError, RuntimeError, MemoryError)  # what one picture may raise, memory included
@@ -112,7 +112,7 @@ def _enlarge(
         picture = read_picture(source)
         height, width = picture.pixels.shape[:2]
         check_fits(target, generator.scale * height, generator.scale * width)
-        for notice in (*picture.notices, *losses(picture, target)):
+        for notice in (*picture.notices, *cannot_keep(picture, target)):
             bar.write(f"{source}: {notice}")
         target.parent.mkdir(parents=True, exist_ok=True)
         enlarged = upscale_picture(

@@ -23,6 +23,9 @@ _STORAGE_TAGS = frozenset(
 )
 
 
+_LONGEST_SEGMENT = 65502  # of JPEG, less its own names
+
+
 class ImageError(ValueError):
     """A picture cannot be read or written. The message is one sentence that names the file."""
 
@@ -174,7 +177,7 @@ def check_fits(path: str | os.PathLike[str], height: int, width: int) -> None:
         )
 
 
-def losses(picture: Picture, path: str | os.PathLike[str]) -> list[str]:
+def cannot_keep(picture: Picture, path: str | os.PathLike[str]) -> list[str]:
     """What a file of this name cannot hold of the picture, in words for the user."""
     known = writable_format(path)
     grey_float = known.name == "TIFF" and picture.pixels.shape[2] == 1
@@ -189,6 +192,8 @@ def losses(picture: Picture, path: str | os.PathLike[str]) -> list[str]:
         lost.append("GIF holds 256 colours, each visible or not: the others are dithered")
     if not known.metadata and (picture.icc_profile or picture.exif or picture.xmp):
         lost.append(f"{known.name} holds no colour profile, EXIF or XMP: they are dropped")
+    if _too_long(picture, known):
+        lost.append(f"{' and '.join(_too_long(picture, known))} too long for {known.name}: dropped")
     return lost
 
 
@@ -222,7 +227,8 @@ def _encode(picture: Picture, known: Format, file: BinaryIO) -> None:
     grey_float = pixels.dtype == np.float32 and known.name == "TIFF" and pixels.shape[2] == 1
     if not grey_float and pixels.dtype != np.uint8:
         pixels = round_to(np.uint16 if known.deep else np.uint8, pixels)
-    picture = replace(picture, pixels=pixels)
+    dropped: dict[str, Any] = dict.fromkeys(_too_long(picture, known))
+    picture = replace(picture, pixels=pixels, **dropped)
     metadata = _metadata(picture)
     if known.name == "TIFF":
         if pixels.shape[2] == 2 and pixels.dtype == np.uint16:
@@ -238,6 +244,13 @@ def _encode(picture: Picture, known: Format, file: BinaryIO) -> None:
         options["pnginfo"] = PngImagePlugin.PngInfo()
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", picture.xmp.decode("utf-8", "replace"))
     image.save(file, format=known.name, **options)
+
+
+def _too_long(picture: Picture, known: Format) -> list[str]:
+    """Metadata that exceeds a JPEG segment."""
+    if known.name != "JPEG":
+        return []
+    return [name for name in ("exif", "xmp") if len(getattr(picture, name) or b"") > _LONGEST_SEGMENT]
 
 
 def _restore_range(picture: Picture, pixels: np.ndarray) -> np.ndarray:
@@ -281,8 +294,8 @@ def _from_pil(image: Image.Image, path: Path | None = None, formats: list[str] |
         raise ImageError(f"expected at least one pixel, got {image.width}x{image.height}")
     stored = deep_color.raw_mode(image)
     notices = []
-    if getattr(image, "n_frames", 1) > 1:
-        notices.append(f"only the first of {getattr(image, 'n_frames', 1)} frames is used")
+    if getattr(image, "is_animated", False):  # counting the frames would decode them all
+        notices.append("only the first of its frames is used")
     image.load()
     decoded = pixels_from_pil(image)
     pixels = decoded.pixels
@@ -304,7 +317,7 @@ def _from_pil(image: Image.Image, path: Path | None = None, formats: list[str] |
         icc_profile=decoded.icc_profile,
         exif=exif,
         xmp=re.sub(rb'(tiff:Orientation(="|>))\d', rb"\g<1>1", xmp) if isinstance(xmp, bytes) else None,
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(0 < value < 1e6 for value in dpi) else None,
         value_range=decoded.value_range,
         notices=tuple(notices),
     )
@@ -314,7 +327,10 @@ def _read_exif(image: Image.Image) -> tuple[bytes | None, int, list[str]]:
     try:
         exif = image.getexif()
         orientation = exif.pop(ExifTags.Base.Orientation, 1)
-        return _exif_bytes(exif), orientation if isinstance(orientation, int) else 1, []
+        data = _exif_bytes(exif)
+        if data:
+            _rescale_exif(data, 1, 1, 1)  # what cannot be rescaled later is dropped now
+        return data, orientation if isinstance(orientation, int) else 1, []
     except Exception as error:  # EXIF of the wild; the picture itself is whole
         return None, 1, [f"its EXIF block is {_reason(error)} and is dropped"]
 

@@ -15,9 +15,9 @@ from sr_hub import images
 from sr_hub.images import (
     ImageError,
     Picture,
+    cannot_keep,
     check_fits,
     from_pil,
-    losses,
     read_picture,
     to_pil,
     writable_format,
@@ -178,7 +178,7 @@ def test_only_the_first_frame_is_read_and_said(tmp_path: Path) -> None:
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     picture = read_picture(tmp_path / "a.gif")
     assert picture.pixels.max() == 0
-    assert picture.notices == ("only the first of 2 frames is used",)
+    assert picture.notices == ("only the first of its frames is used",)
 
 
 def test_to_pil_gives_the_matching_mode() -> None:
@@ -278,12 +278,31 @@ def test_a_broken_exif_block_costs_the_block_only(tmp_path: Path) -> None:
 
 def test_what_a_format_cannot_hold_is_said() -> None:
     deep = Picture(noise(2, 2, 4, dtype=np.uint16), icc_profile=ICC)
-    assert losses(deep, "a.png") == [] == losses(deep, "a.tiff")
-    assert len(losses(deep, "a.jpg")) == 2
-    assert "256 colours" in losses(replace(deep, pixels=noise(2, 2, 3)), "a.gif")[0]
-    assert "colour profile" in losses(replace(deep, pixels=noise(2, 2, 3)), "a.bmp")[0]
-    assert "float" in losses(replace(deep, pixels=noise(2, 2, 3, dtype=np.float32)), "a.png")[0]
-    assert losses(replace(deep, pixels=noise(2, 2, 1, dtype=np.float32)), "a.tif") == []
+    assert cannot_keep(deep, "a.png") == [] == cannot_keep(deep, "a.tiff")
+    assert len(cannot_keep(deep, "a.jpg")) == 2
+    assert "256 colours" in cannot_keep(replace(deep, pixels=noise(2, 2, 3)), "a.gif")[0]
+    assert "colour profile" in cannot_keep(replace(deep, pixels=noise(2, 2, 3)), "a.bmp")[0]
+    assert "float" in cannot_keep(replace(deep, pixels=noise(2, 2, 3, dtype=np.float32)), "a.png")[0]
+    assert cannot_keep(replace(deep, pixels=noise(2, 2, 1, dtype=np.float32)), "a.tif") == []
+
+
+def test_metadata_too_long_for_jpeg_is_dropped_and_said(tmp_path: Path) -> None:
+    picture = Picture(noise(4, 4, 3), xmp=b"x" * 70000, exif=exif().tobytes())
+    assert cannot_keep(picture, "a.jpg") == ["xmp too long for JPEG: dropped"]
+    write_picture(picture, tmp_path / "a.jpg")
+    again = read_picture(tmp_path / "a.jpg")
+    assert again.xmp is None and again.exif is not None
+    write_picture(picture, tmp_path / "a.png")
+    assert read_picture(tmp_path / "a.png").xmp == picture.xmp
+
+
+def test_metadata_that_makes_no_sense_costs_itself_only(tmp_path: Path) -> None:
+    block = exif()
+    block[X_RESOLUTION] = (72.0, 72.0)
+    Image.fromarray(noise(7, 9, 3)).save(tmp_path / "a.png", exif=block, dpi=(1e8, 1e8))
+    picture = read_picture(tmp_path / "a.png")
+    assert (picture.exif, picture.dpi) == (None, None)
+    assert "its EXIF block is" in picture.notices[0]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".ppm"])
