@@ -17,7 +17,8 @@ from sr_hub.degradations import MARGIN, Degradation
 logger = logging.getLogger(__name__)
 
 SUFFIXES = frozenset(
-    [".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".heic", ".heif", ".jxl"]
+    {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+    | {".jp2", ".heic", ".heif", ".jxl"}
 )
 
 
