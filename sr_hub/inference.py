@@ -239,7 +239,7 @@ def _run(
     network.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
 
     def enlarge(window: torch.Tensor) -> torch.Tensor:
-        return _enlarge(network, window, device, dtype, grey=grey)
+        return _enlarge(network, window, device, grey=grey)
 
     def report(done: int, total: int) -> None:
         if progress is not None:
@@ -259,22 +259,20 @@ def _run(
 
 
 def _enlarge(
-    network: torch.nn.Module, window: torch.Tensor, device: torch.device, dtype: torch.dtype, *, grey: bool
+    network: torch.nn.Module, window: torch.Tensor, device: torch.device, *, grey: bool
 ) -> torch.Tensor:
     """One window ``(1, C, h, w)`` to ``(1, C, scale*h, scale*w)``, in its units, clamped and rounded."""
     full = float(torch.iinfo(window.dtype).max) if not window.is_floating_point() else 1.0
     channels = window.shape[1]
     samples = window.to(device).to(torch.float32)
-    sr = _to_units(network(_to_input(samples[:, : 3 if channels > 2 else 1], full, dtype)), full, grey=grey)
+    sr = _to_units(network(_to_input(samples[:, : 3 if channels > 2 else 1], full)), full, grey=grey)
     if channels in (1, 3):
         return sr
-    alpha = _enlarge_alpha(network, samples[:, -1:], full, dtype).to(sr.dtype)
+    alpha = _enlarge_alpha(network, samples[:, -1:], full).to(sr.dtype)
     return torch.cat([sr.expand(-1, channels - 1, -1, -1), alpha], dim=1)
 
 
-def _enlarge_alpha(
-    network: torch.nn.Module, alpha: torch.Tensor, full: float, dtype: torch.dtype
-) -> torch.Tensor:
+def _enlarge_alpha(network: torch.nn.Module, alpha: torch.Tensor, full: float) -> torch.Tensor:
     """Alpha ``(1, 1, h, w)`` enlarged as a grey picture, within the values of the 3x3 LR pixels around.
 
     So what is fully opaque or transparent stays so, exactly, and edges are as sharp as those of the colours.
@@ -284,12 +282,13 @@ def _enlarge_alpha(
     low, high = (F.interpolate(bound, scale_factor=scale, mode="nearest") for bound in (low, high))
     if torch.equal(low, high):
         return low
-    sr = _to_units(network(_to_input(alpha, full, dtype)), full, grey=True)
+    sr = _to_units(network(_to_input(alpha, full)), full, grey=True)
     return torch.clamp(sr.to(torch.float32), low, high)
 
 
-def _to_input(samples: torch.Tensor, full: float, dtype: torch.dtype) -> torch.Tensor:
-    lr = (samples / full).to(dtype)
+def _to_input(samples: torch.Tensor, full: float) -> torch.Tensor:
+    # float32 whatever the weights are: the generator keeps its skip from the input in lr's dtype.
+    lr = samples / full
     return lr.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 

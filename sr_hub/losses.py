@@ -91,16 +91,16 @@ class VGG19Features(nn.Module):
     def load(self, path: Path) -> None:
         """Reads weights in torchvision's order from a safetensors file.
 
-        The convolutions are the four-dimensional tensors and their biases in the order of the numbers in
-        their names (``features.0.weight``, ``features.0.bias``, ``features.2.weight``, ...), whatever the
-        prefix. Tensors of a classifier are left out.
+        The convolutions are the tensors of 3x3 kernels and their biases in the order of the numbers in their
+        names (``features.0.weight``, ``features.0.bias``, ``features.2.weight``, ...), whatever the prefix.
+        Tensors of a classifier are left out, also where it is written as convolutions of other sizes.
 
         Raises:
             ValueError: If fewer convolutions are there than needed or one has another shape.
         """
         tensors = load_file(path)
         weights = sorted(
-            (name for name, value in tensors.items() if value.ndim == 4 and name.endswith(".weight")),
+            (n for n, value in tensors.items() if n.endswith(".weight") and value.shape[2:] == (3, 3)),
             key=lambda name: [int(part) for part in name.split(".") if part.isdigit()],
         )
         if len(weights) < len(self.names):

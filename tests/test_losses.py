@@ -79,6 +79,8 @@ def test_features_are_taken_before_the_activation() -> None:
 def test_vgg_weights_load_in_order(tmp_path: Path, prefix: str) -> None:
     tensors = vgg_tensors(prefix)
     tensors["head.fc.weight"] = torch.zeros(10, 512)
+    tensors["pre_logits.fc1.weight"] = torch.zeros(6, 5, 7, 7)  # timm writes the classifier as convolutions
+    tensors["pre_logits.fc2.weight"] = torch.zeros(6, 6, 1, 1)
     save_file(tensors, tmp_path / "vgg.safetensors")
     network = VGG19Features(["conv3_1"])
     network.load(tmp_path / "vgg.safetensors")
@@ -91,10 +93,10 @@ def test_vgg_rejects_other_weights(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="VGG19's 16 first convolutions, got 3"):
         VGG19Features(["conv5_4"]).load(tmp_path / "few.safetensors")
     tensors = vgg_tensors()
-    tensors["features.5.weight"] = torch.zeros(128, 64, 1, 1)
+    tensors["features.5.weight"] = torch.zeros(128, 32, 3, 3)
     save_file(tensors, tmp_path / "other.safetensors")
     with pytest.raises(
-        ValueError, match=r"features.5.weight must be VGG19's conv2_1 .* got \(128, 64, 1, 1\)"
+        ValueError, match=r"features.5.weight must be VGG19's conv2_1 .* got \(128, 32, 3, 3\)"
     ):
         VGG19Features(["conv5_4"]).load(tmp_path / "other.safetensors")
 
