@@ -8,20 +8,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from sr_hub import deep_color
+from sr_hub.exif import read_exif, rescale_exif, tiff_entries, turn_upright
 from sr_hub.pixels import join_alpha, pixels_from_pil, round_to
 
 MAX_PIXELS = 178_956_970
 """Largest input, in pixels: Pillow's own limit against decompression bombs."""
-
-# Directory entries that describe how a TIFF file stores its samples, or previews: wrong for another file.
-_STORAGE_TAGS = frozenset(
-    [*range(254, 267), 273, *range(277, 282), 284, *range(288, 294), *range(317, 326), 330, 332, 333, 334]
-    + [*range(336, 344), 347, 351, *range(512, 522), *range(529, 533), 700, 34377, 34675, 37724]
-)
-
 
 _LONGEST_SEGMENT = 65502  # of JPEG, less its own names
 
@@ -84,10 +78,12 @@ class Picture:
     value_range: tuple[float, float] = (0.0, 1.0)
     notices: tuple[str, ...] = ()
 
-    def enlarged(self, pixels: np.ndarray, scale: int) -> "Picture":
-        """The same picture with `scale` times the `pixels`: the printed size stays, size tags follow."""
-        dpi = (self.dpi[0] * scale, self.dpi[1] * scale) if self.dpi else None
-        exif = _rescale_exif(self.exif, pixels.shape[1], pixels.shape[0], scale) if self.exif else None
+    def enlarged(self, pixels: np.ndarray) -> "Picture":
+        """The same picture with more `pixels`: the printed size stays, size tags follow."""
+        height, width = pixels.shape[:2]
+        scale = (width / self.pixels.shape[1], height / self.pixels.shape[0])
+        dpi = (self.dpi[0] * scale[0], self.dpi[1] * scale[1]) if self.dpi else None
+        exif = rescale_exif(self.exif, width, height, scale) if self.exif else None
         return replace(self, pixels=pixels, dpi=dpi, exif=exif)
 
 
@@ -265,12 +261,7 @@ def _metadata(picture: Picture) -> dict[str, Any]:
 
 
 def _tiff_tags(picture: Picture) -> dict[int, Any]:
-    exif = Image.Exif()
-    exif.load(picture.exif or b"")
-    tags: dict[int, Any] = {
-        tag: exif.get_ifd(tag) if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) else value
-        for tag, value in exif.items()
-    }
+    tags = tiff_entries(picture.exif)
     if picture.dpi:
         tags |= {282: picture.dpi[0], 283: picture.dpi[1], 296: 2}
     if picture.xmp:
@@ -312,7 +303,7 @@ def _from_pil(image: Image.Image, path: Path | None = None, formats: list[str] |
     if dpi and orientation in (5, 6, 7, 8):
         dpi = (dpi[1], dpi[0])
     return Picture(
-        pixels=np.ascontiguousarray(_turn_upright(pixels, orientation)),
+        pixels=np.ascontiguousarray(turn_upright(pixels, orientation)),
         format=image.format,
         icc_profile=decoded.icc_profile,
         exif=exif,
@@ -325,42 +316,9 @@ def _from_pil(image: Image.Image, path: Path | None = None, formats: list[str] |
 
 def _read_exif(image: Image.Image) -> tuple[bytes | None, int, list[str]]:
     try:
-        exif = image.getexif()
-        orientation = exif.pop(ExifTags.Base.Orientation, 1)
-        data = _exif_bytes(exif)
-        if data:
-            _rescale_exif(data, 1, 1, 1)  # what cannot be rescaled later is dropped now
-        return data, orientation if isinstance(orientation, int) else 1, []
+        return *read_exif(image), []
     except Exception as error:  # EXIF of the wild; the picture itself is whole
         return None, 1, [f"its EXIF block is {_reason(error)} and is dropped"]
-
-
-def _exif_bytes(exif: Image.Exif) -> bytes | None:
-    kept = Image.Exif()
-    for tag, value in exif.items():
-        if tag not in _STORAGE_TAGS:
-            kept[tag] = exif.get_ifd(tag) if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) else value
-    return kept.tobytes() if len(kept) else None
-
-
-def _rescale_exif(data: bytes, width: int, height: int, scale: int) -> bytes | None:
-    exif = Image.Exif()
-    exif.load(data)
-    for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution):
-        if tag in exif:
-            exif[tag] = float(exif[tag]) * scale
-    details = exif.get_ifd(ExifTags.IFD.Exif)
-    sizes = {ExifTags.Base.ExifImageWidth: width, ExifTags.Base.ExifImageHeight: height}
-    details.update({tag: size for tag, size in sizes.items() if tag in details})
-    return _exif_bytes(exif)
-
-
-def _turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 0, 2)
-    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
-    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
-    return pixels[rows, columns]
 
 
 def _reason(error: BaseException) -> str:

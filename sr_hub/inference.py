@@ -118,7 +118,7 @@ def upscale_picture(
     """
     _check_generator(generator)
     pixels = _upscale_pixels(generator, _check_array(picture.pixels), tile_size, precision, progress)
-    return picture.enlarged(pixels, _scale(generator))
+    return picture.enlarged(pixels)
 
 
 def choose_dtype(device: torch.device, precision: Precision, *, eight_bit: bool = True) -> torch.dtype:

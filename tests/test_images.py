@@ -256,7 +256,7 @@ def test_orientation_is_applied_and_reset(tmp_path: Path, orientation: int) -> N
 def test_metadata_survives_enlarging(tmp_path: Path, suffix: str, dtype: type) -> None:
     stored = Image.fromarray(noise(7, 9, 3))
     stored.save(tmp_path / "a.jpg", exif=exif(6), icc_profile=ICC, dpi=(72, 72), xmp=XMP % 6)
-    picture = read_picture(tmp_path / "a.jpg").enlarged(noise(36, 28, 3, dtype=dtype), 4)
+    picture = read_picture(tmp_path / "a.jpg").enlarged(noise(36, 28, 3, dtype=dtype))
     write_picture(picture, tmp_path / f"b{suffix}")
     again = read_picture(tmp_path / f"b{suffix}")
     assert again.icc_profile == ICC

@@ -13,14 +13,18 @@ PACKAGE = ROOT / "sr_hub"
 
 # Each module imports only from the layers before its own, never from its own or a later one.
 LAYERS = (
-    {"resample", "metrics", "tiling", "pixels", "deep_color", "precision", "pretrained", "model_card"}
+    {"resample", "metrics", "tiling", "pixels", "deep_color", "exif", "precision", "pretrained"}
+    | {"whole_files", "row_resize", "memory"}
     | {"discriminator", "losses", "optimizers", "expansion", "config", "checkpoint", "curves"},
+    {"training_record"},
+    {"model_card"},
     {"images", "degradations", "generator"},
-    {"data", "inference"},
-    {"evaluation", "phases", "comparison"},
-    {"sheet"},
+    {"data", "inference", "ensemble", "consistency", "provenance", "folders"},
+    {"evaluation", "phases", "comparison", "streaming"},
+    {"sheet", "enlarging"},
+    {"pipeline"},
     {"training"},
-    {"cli_evaluate", "cli_upscale"},
+    {"cli_card", "cli_evaluate", "cli_upscale"},
     {"cli"},
     {"__init__"},
     {"__main__"},
