@@ -2,7 +2,6 @@
 
 import os
 import re
-import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +12,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from sr_hub import deep_color
 from sr_hub.exif import read_exif, rescale_exif, tiff_entries, turn_upright
 from sr_hub.pixels import join_alpha, pixels_from_pil, round_to
+from sr_hub.whole_files import whole_file
 
 MAX_PIXELS = 178_956_970
 """Largest input, in pixels: Pillow's own limit against decompression bombs."""
@@ -196,24 +196,16 @@ def cannot_keep(picture: Picture, path: str | os.PathLike[str]) -> list[str]:
 def write_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
     """Write a picture to `path`, whole or not at all, in the format of its suffix.
 
-    The file is written beside its place under another name and then renamed.
-
     Raises:
         ImageError: If the format is unknown or cannot hold the size, or the file cannot be written.
     """
     path = Path(path)
     check_fits(path, *picture.pixels.shape[:2])
-    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
-        with open(temporary, "xb") as file:
+        with whole_file(path) as file:
             _encode(picture, writable_format(path), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except Exception as error:  # encoders raise nearly anything too
         raise ImageError(f"{path}: cannot be written: {_reason(error)}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _encode(picture: Picture, known: Format, file: BinaryIO) -> None:
