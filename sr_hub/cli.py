@@ -15,6 +15,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "upscale": "enlarge a picture or a folder of pictures",
     "evaluate": "score a model on known pictures, beside bicubic",
+    "card": "write the model card from the facts in a model's folder",
 }
 """Name and line of help. Only the module of the command that is called is imported: they are slow to load."""
 

@@ -88,6 +88,15 @@ class TrainConfig:
     compile: bool = option(False, "torch.compile the networks (pays on a GPU)")
     tensorboard: bool = option(False, "also write TensorBoard events (extra: tensorboard)")
 
+    license: str | None = option(None, "licence of the weights, as the Hub writes it, such as apache-2.0")
+    data_statement: str | None = option(
+        None, "where the training images come from and under which licences; the model card says it"
+    )
+    push_to_hub: bool = option(False, "push the finished model to the Hub; needs a licence and a statement")
+    hub_model_id: str | None = option(None, "repository user/name; default: your name and that of --out")
+    hub_private_repo: bool = option(False, "make the repository private if it is new")
+    hub_token: str | None = option(None, "Hub token; default: that of the login. Never written to a file")
+
     def __post_init__(self) -> None:
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
@@ -105,10 +114,14 @@ class TrainConfig:
             raise ValueError("pixel_steps and adversarial_steps are both 0: nothing to train")
 
     def save(self, path: Path) -> None:
-        """Writes the settings as JSON to ``path``, by a temporary file."""
+        """Writes the settings, without the token, as JSON to ``path``, by a temporary file."""
         temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        temporary.write_text(json.dumps(self.without_token(), indent=2) + "\n")
         temporary.replace(path)
+
+    def without_token(self) -> dict[str, Any]:
+        """The settings by name, fit to be written down: all but ``hub_token``."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "hub_token"}
 
     @classmethod
     def load(cls, path: Path) -> "TrainConfig":

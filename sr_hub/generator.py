@@ -1,5 +1,6 @@
 """The generator: a convolution-only network in LR space, and its place on the Hub."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,16 @@ from huggingface_hub import PyTorchModelHubMixin
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sr_hub.pretrained import DEFAULT_MODEL, FIDELITY_FILE, find_model, read_config, read_weights
-
-DEFAULT_FIDELITY = 0.5
-"""Blend of a family's two ends when none is asked for."""
+from sr_hub.pretrained import (
+    CONFIG_FILE,
+    DEFAULT_MODEL,
+    FIDELITY_FILE,
+    WEIGHTS_FILE,
+    find_model,
+    read_config,
+    read_weights,
+)
+from sr_hub.pretrained import DEFAULT_FIDELITY as DEFAULT_FIDELITY
 
 _LIMITS = {"scale": (2, 4), "features": (1, 1024), "blocks": (1, 256)}
 
@@ -137,10 +144,58 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
         generator.load_state_dict(weights)
         return generator.eval()
 
+    @property
+    def config(self) -> dict[str, int]:
+        """The keyword arguments that build this network."""
+        return {"scale": self.scale, "features": self.head.out_channels, "blocks": len(self.blocks)}
 
-def save_weights(generator: nn.Module, path: Path) -> None:
-    """Writes the weights to ``path`` as safetensors, by a temporary file."""
+    def save_pretrained(  # type: ignore[override]  # the mixin's pushes, too, and writes a generic card
+        self, folder: str | Path
+    ) -> None:
+        """Writes config.json, model.safetensors and README.md, the card; makes ``folder`` if missing.
+
+        A fidelity end and a training record of other weights that lie there are removed, as the folder then
+        holds this model; a card edited by hand is kept.
+
+        Raises:
+            FileExistsError: If ``folder`` holds results that were measured on other weights.
+            OSError: If the folder cannot be written.
+        """
+        from sr_hub.model_card import RESULTS_FOLDER, write_card  # here, as loading a model needs no Jinja
+        from sr_hub.training_record import RECORD_FILE
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not _holds(folder / WEIGHTS_FILE, self):
+            if any((folder / RESULTS_FOLDER).glob("*.json")):
+                raise FileExistsError(
+                    f"{folder} must not hold {RESULTS_FOLDER}/ of other weights: save elsewhere"
+                )
+            for file in (FIDELITY_FILE, RECORD_FILE):
+                (folder / file).unlink(missing_ok=True)
+        temporary = folder / (CONFIG_FILE + ".tmp")
+        temporary.write_text(json.dumps(self.config, indent=2) + "\n", encoding="utf-8")
+        save_weights(self, folder / WEIGHTS_FILE)
+        temporary.replace(folder / CONFIG_FILE)
+        write_card(folder, keep_edited=True)
+
+
+def save_weights(generator: SRGenerator, path: Path) -> None:
+    """Writes the weights to ``path`` as safetensors, the config in their header, by a temporary file."""
     temporary = path.with_name(path.name + ".tmp")
     tensors = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
-    save_file(tensors, temporary, metadata={"format": "pt"})
+    save_file(tensors, temporary, metadata={"format": "pt", "config": json.dumps(generator.config)})
     temporary.replace(path)
+
+
+def _holds(path: Path, generator: SRGenerator) -> bool:
+    """Whether the weights file at ``path`` has just the weights of ``generator``."""
+    if not path.is_file():
+        return False
+    try:
+        found = read_weights(path, generator.state_dict())
+    except ValueError:
+        return False
+    return all(
+        torch.equal(value.float().cpu(), found[name]) for name, value in generator.state_dict().items()
+    )

@@ -27,6 +27,9 @@ FIDELITY_FILE = "fidelity.safetensors"
 BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_MODEL = "clean"
 
+DEFAULT_FIDELITY = 0.5
+"""Blend of a family's two ends when none is asked for."""
+
 
 @dataclass(frozen=True)
 class ModelFiles:
@@ -63,6 +66,28 @@ def find_model(name: str, **hub: Any) -> ModelFiles:
             f"or a Hub repository user/name, got {name!r}"
         )
     return _on_hub(name, hub)
+
+
+def find_beside(name: str, file: str, **hub: Any) -> Path | None:
+    """A further file of the model ``name``, such as its card; None where the model has no such file.
+
+    Args:
+        name: As for ``find_model``.
+        file: Name of the file.
+        hub: As for ``find_model``.
+
+    Raises:
+        FileNotFoundError: If there is no such model.
+        ConnectionError: If the Hub cannot be reached and the cache does not hold the file.
+    """
+    folder = BUNDLED / name if name in bundled_models() else Path(name)
+    if folder.is_dir():
+        return folder / file if (folder / file).is_file() else None
+    find_model(name, **hub)
+    try:
+        return Path(hf_hub_download(name, file, library_name="sr_hub", **hub))
+    except EntryNotFoundError:
+        return None
 
 
 def _in_folder(name: str, folder: Path) -> ModelFiles:

@@ -3,11 +3,11 @@
 import json
 import logging
 import math
+import shutil
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,10 +25,12 @@ from sr_hub.degradations import DEGRADATIONS
 from sr_hub.evaluation import Pair, evaluate, find_pairs, load_samples
 from sr_hub.generator import SRGenerator, save_weights
 from sr_hub.losses import find_vgg
+from sr_hub.model_card import PICTURE_FILE, CardOptions, write_card
 from sr_hub.phases import AdversarialPhase, Phase, PixelPhase
 from sr_hub.precision import resolve_precision
 from sr_hub.pretrained import FIDELITY_FILE, read_weights
 from sr_hub.sheet import CentreCrops, save_sheet
+from sr_hub.training_record import RECORD_FILE, Data, describe_run, legs_before, this_machine, write_record
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,8 @@ PHASES: tuple[Literal["pixel", "adversarial"], ...] = ("pixel", "adversarial")
 # What may differ between a run and its continuation: it does not change the weights that come out.
 _FREE = {
     "validation", "validate_every", "checkpoint_every", "log_every", "max_minutes", "memory_limit",
-    "tensorboard", "threads", "out", "data", "vgg",
+    "tensorboard", "threads", "out", "data", "vgg", "license", "data_statement", "push_to_hub",
+    "hub_model_id", "hub_private_repo",
 }  # fmt: skip
 
 
@@ -306,7 +309,7 @@ class _Run:
         """Makes the run folder, or checks that its run has these settings."""
         path = self.folder / "train_config.json"
         if path.exists():
-            before, now = asdict(TrainConfig.load(path)), asdict(self.config)
+            before, now = TrainConfig.load(path).without_token(), self.config.without_token()
             changed = [key for key in before if before[key] != now[key] and key not in _FREE]
             if changed:
                 listed = ", ".join(f"{key} was {before[key]!r}, is {now[key]!r}" for key in changed)
@@ -357,5 +360,20 @@ class _Run:
             generator.save_pretrained(folder)
             if fidelity is not None:
                 save_weights(fidelity, folder / FIDELITY_FILE)
+            self._describe(folder)
             plot_curves(self.folder / "metrics.jsonl", self.folder / "curves.png")
         return folder
+
+    def _describe(self, folder: Path) -> None:
+        """Writes what the run was, its last sheet and the card beside the weights."""
+        sizes = self.crops.sizes
+        leg = describe_run(
+            self.folder,
+            data=Data(None, len(sizes), round(sum(height * width for height, width in sizes) / 1e6, 1)),
+            machine=this_machine(self.device, self.world_size),
+        )
+        write_record(folder / RECORD_FILE, [*legs_before(self.config), leg])
+        phase = "adversarial" if self.config.adversarial_steps else "pixel"
+        sheet = max((self.folder / "sheets").glob(f"{phase}-*.png"))
+        shutil.copyfile(sheet, folder / PICTURE_FILE)
+        write_card(folder, CardOptions(name=self.folder.resolve().name), keep_edited=True)

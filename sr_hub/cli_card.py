@@ -1,0 +1,147 @@
+"""``sr-hub card``: the model card of a folder, from the facts that lie in it."""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sr_hub.config import TrainConfig
+from sr_hub.data import list_images
+from sr_hub.generator import SRGenerator
+from sr_hub.inference import choose_dtype, upscale
+from sr_hub.model_card import RESULTS_FOLDER, CardOptions, Speed, write_card
+from sr_hub.training_record import (
+    RECORD_FILE,
+    Data,
+    Leg,
+    describe_run,
+    read_record,
+    this_machine,
+    write_record,
+)
+
+SPEED_FILE = "speed.json"
+_SIDE = 512  # LR pixels of the picture that is timed
+_TIMES = 5
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``card`` to the command line; its ``run`` takes the parsed arguments."""
+    parser = subparsers.add_parser(
+        "card",
+        help="write the model card from the facts in a model's folder",
+        description="Writes README.md into a model's folder, from config.json, the weights, "
+        f"{RECORD_FILE} (of training), {RESULTS_FOLDER}/*.json (of sr-hub evaluate --json) "
+        "and pictures before_after*.",
+    )
+    parser.add_argument("folder", type=Path, help="model folder")
+    parser.add_argument("--name", help="title of the card (default: the folder's name)")
+    parser.add_argument("--license", help="licence of the weights (default: what training was told)")
+    parser.add_argument(
+        "--data-statement",
+        metavar="TEXT",
+        help="origin and licences of the training images (default: as above)",
+    )
+    parser.add_argument(
+        "--dataset", action="append", default=[], metavar="USER/NAME", help="training data set on the Hub"
+    )
+    parser.add_argument(
+        "--run",
+        dest="runs",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FOLDER",
+        help=f"write {RECORD_FILE} anew from this training run's folder; repeat it, oldest first, where one "
+        "run started from the other's weights. This machine and the images now in its --data are put down",
+    )
+    parser.add_argument(
+        "--time", action="store_true", help=f"measure this machine's speed into {RESULTS_FOLDER}/{SPEED_FILE}"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the record and the times asked for, then the card.
+
+    Raises:
+        FileNotFoundError, FileExistsError, ValueError: With one sentence to show.
+    """
+    folder: Path = arguments.folder
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no model folder at {folder}")
+    record = folder / RECORD_FILE
+    legs = [_leg_of(path) for path in arguments.runs]
+    if not legs and record.is_file():
+        legs = read_record(record)
+    if legs:
+        write_record(record, [_with(leg, arguments.license, arguments.data_statement) for leg in legs])
+    if arguments.time:
+        _write_times(folder)
+    options = CardOptions(
+        name=arguments.name,
+        license=arguments.license,
+        data_statement=arguments.data_statement,
+        datasets=tuple(arguments.dataset),
+    )
+    print(f"card written to {write_card(folder, options)}")
+
+
+def _leg_of(run_folder: Path) -> Leg:
+    config = TrainConfig.load(run_folder / "train_config.json")
+    data = Data()
+    if Path(config.data).is_dir():
+        sizes = []
+        for path in list_images(Path(config.data)):
+            with Image.open(path) as image:
+                sizes.append(image.width * image.height)
+        data = Data(None, len(sizes), round(sum(sizes) / 1e6, 1))
+    device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+    machine = this_machine(device)
+    if config.threads:
+        machine = dataclasses.replace(machine, threads=config.threads)
+    return describe_run(run_folder, data=data, machine=machine)
+
+
+def _with(leg: Leg, license: str | None, statement: str | None) -> Leg:
+    data = dataclasses.replace(leg.data, statement=statement or leg.data.statement)
+    return dataclasses.replace(leg, license=license or leg.license, data=data)
+
+
+def _write_times(folder: Path) -> None:
+    """Times ``upscale`` on this machine; an entry of the same machine and precision is replaced."""
+    path = folder / RESULTS_FOLDER / SPEED_FILE
+    entries = {}
+    if path.is_file():
+        old = json.loads(path.read_text(encoding="utf-8"))["seconds_per_output_megapixel"]
+        entries = {(entry["machine"], entry["precision"]): entry for entry in old}
+    generator = SRGenerator.from_pretrained(folder)
+    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+        speed = _speed(generator.to(device), torch.device(device))
+        entries[speed.machine, speed.precision] = dataclasses.asdict(speed)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"seconds_per_output_megapixel": list(entries.values())}, indent=2) + "\n")
+
+
+def _speed(generator: SRGenerator, device: torch.device) -> Speed:
+    picture = np.random.default_rng(0).integers(0, 256, (_SIDE, _SIDE, 3), dtype=np.uint8)
+    seconds = []
+    for _ in range(_TIMES + 1):
+        started = time.perf_counter()
+        upscale(generator, picture)  # returns an array on the CPU, so the GPU has finished
+        seconds.append(time.perf_counter() - started)
+    machine = this_machine(device)
+    name = (
+        machine.name
+        if device.type == "cuda"
+        else f"{machine.name}, {machine.threads} thread{'s' if machine.threads > 1 else ''}"
+    )
+    precision = str(choose_dtype(device, "auto")).removeprefix("torch.")
+    megapixels = (generator.scale * _SIDE) ** 2 / 1e6
+    return Speed(name, precision, round(statistics.median(seconds[1:]) / megapixels, 4))

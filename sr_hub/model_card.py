@@ -1,0 +1,377 @@
+"""The model card: ``model_card.md`` filled with the facts that lie in a model's folder."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCardData
+from safetensors import SafetensorError, safe_open
+
+from sr_hub.pretrained import BUNDLED, CONFIG_FILE, DEFAULT_FIDELITY, FIDELITY_FILE, WEIGHTS_FILE
+from sr_hub.training_record import RECORD_FILE, Leg, read_record, sha256_of
+
+CARD_FILE = "README.md"
+PICTURE_FILE = "before_after.png"
+RESULTS_FOLDER = "results"
+
+METRICS = {"psnr": "PSNR-Y", "ssim": "SSIM-Y", "lpips": "LPIPS"}
+"""Names of the Hub and of people."""
+
+TOLERANCES = {"psnr": 0.02, "ssim": 0.001, "lpips": 0.002}
+"""How far a score measured again may lie from the card's: machines round differently."""
+
+_DIGITS = {"psnr": 2, "ssim": 4, "lpips": 4}
+_FIELDS = {"psnr": "psnr_y", "ssim": "ssim_y", "lpips": "lpips"}
+_DEGRADATIONS = {
+    "bicubic": "bicubic: MATLAB's, antialiased",
+    "photo": "photo: random blur, resizing, noise and JPEG compression",
+}
+_SEAL = re.compile(r"\n<!-- sr-hub card ([0-9a-f]{16}) -->\n\Z")
+
+
+@dataclass(frozen=True)
+class CardOptions:
+    """What the card says beyond, or instead of, the files in the model's folder."""
+
+    name: str | None = None
+    repo_id: str | None = None
+    license: str | None = None
+    data_statement: str | None = None
+    datasets: tuple[str, ...] = ()
+    evaluations: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The scores of one evaluation: means by metric (``psnr``, ``ssim``, ``lpips``), None if not measured."""
+
+    dataset: str
+    images: int
+    lr: str
+    fidelity: float | None
+    precision: str
+    sr: dict[str, float | None]
+    bicubic: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Time to enlarge: ``seconds`` per megapixel of output."""
+
+    machine: str
+    precision: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """All that the files in a folder say."""
+
+    folder: Path
+    config: dict[str, int]
+    shapes: dict[str, list[int]]
+    legs: list[Leg] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    speeds: list[Speed] = field(default_factory=list)
+
+
+def render_card(folder: Path, options: CardOptions | None = None) -> str:
+    """The card of the model in ``folder``, as Markdown with the Hub's metadata on top.
+
+    Read are ``config.json``, the weights' header, and where present ``training_record.json``, pictures
+    ``before_after*`` and ``results/*.json``: scores as ``sr-hub evaluate --json`` writes them, and times
+    ``{"seconds_per_output_megapixel": [{"machine", "precision", "seconds"}, ...]}``.
+
+    Raises:
+        FileNotFoundError: If config or weights are missing.
+        ValueError: If one of the files is not what it should be.
+    """
+    options = options or CardOptions()
+    facts = _read_facts(folder, options)
+    license_ = license_of(facts.legs, options)
+    name = options.name or (options.repo_id or folder.resolve().name).split("/")[-1]
+    bundled = folder.resolve().parent == BUNDLED.resolve()
+    parameters = sum(_product(shape) for shape in facts.shapes.values())
+    # Every convolution runs once for each pixel of the input: its multiply-adds are its weights.
+    macs = sum(_product(shape) for shape in facts.shapes.values() if len(shape) == 4)
+    scale = facts.config["scale"]
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    environment.filters["cell"] = lambda text: " ".join(str(text).split()).replace("|", "\\|")
+    text = environment.from_string(_template()).render(
+        metadata=_metadata(name, license_, facts, options).to_yaml(),
+        name=name,
+        address=options.repo_id or (folder.name if bundled else "."),
+        **facts.config,
+        parameters=f"{parameters:,}",
+        parameters_m=f"{parameters / 1e6:.2f}",
+        macs_per_lr_pixel=f"{macs:,}",
+        macs_g=f"{macs / scale**2 / 1e3:.0f}" if macs > 1e5 else f"{macs / scale**2 / 1e3:.2g}",
+        radius=3 * facts.config["blocks"] + 3,
+        license=license_,
+        two_ends=(folder / FIDELITY_FILE).is_file(),
+        default_fidelity=DEFAULT_FIDELITY,
+        pictures=[path.name for path in pictures(folder)],
+        files=[
+            {"name": path.name, "bytes": f"{path.stat().st_size:,}", "sha256": sha256_of(path)}
+            for path in (folder / WEIGHTS_FILE, folder / FIDELITY_FILE)
+            if path.is_file()
+        ],
+        legs=[_leg_row(leg, said=options.data_statement) for leg in facts.legs],
+        degradations={leg.settings["degradation"] for leg in facts.legs},
+        data_statement=options.data_statement or _common_statement(facts.legs),
+        scores=_score_rows(facts.claims),
+        speeds=[dataclasses.asdict(speed) for speed in facts.speeds],
+        tolerances=TOLERANCES,
+    )
+    text = re.sub(r"\n{3,}", "\n\n", text).rstrip("\n") + "\n"
+    return text + f"\n<!-- sr-hub card {_digest(text)} -->\n"
+
+
+def write_card(folder: Path, options: CardOptions | None = None, *, keep_edited: bool = False) -> Path:
+    """Renders the card of the model in ``folder`` into its ``README.md``.
+
+    Args:
+        folder: The model.
+        options: As for `render_card`.
+        keep_edited: Leave a ``README.md`` that was written or edited by hand as it is.
+
+    Raises:
+        FileExistsError: If there is such a ``README.md`` and it is not to be kept.
+        FileNotFoundError, ValueError: As `render_card`.
+    """
+    path = folder / CARD_FILE
+    if path.exists() and not is_rendered(path.read_text(encoding="utf-8")):
+        if keep_edited:
+            return path
+        raise FileExistsError(
+            f"{path} must be as it was rendered, got one edited by hand: move it away first"
+        )
+    text = render_card(folder, options)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def is_rendered(card: str) -> bool:
+    """Whether ``card`` came from `render_card` and was not edited since."""
+    seal = _SEAL.search(card)
+    return seal is not None and seal[1] == _digest(card[: seal.start()])
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The before/after pictures of a model's folder."""
+    return sorted(
+        path for path in folder.glob("before_after*") if path.suffix in (".png", ".jpg", ".webp", ".avif")
+    )
+
+
+def license_of(legs: Sequence[Leg], options: CardOptions) -> str | None:
+    """The licence that ``options`` or else the newest of the legs names."""
+    return options.license or next((leg.license for leg in reversed(legs) if leg.license), None)
+
+
+def read_evaluation(path: Path) -> Claim:
+    """The means of a file that ``sr-hub evaluate --json`` wrote.
+
+    Raises:
+        ValueError: If it is no such file.
+    """
+    content = _read_json(path)
+    if "mean" not in content:
+        raise ValueError(f"{path} must hold scores of sr-hub evaluate --json, got {', '.join(content)}")
+    return _claim(path, content)
+
+
+def _template() -> str:
+    """``model_card.md``: beside the module when installed, at the root of a checkout."""
+    here = Path(__file__).parent
+    installed = here / "model_card.md"
+    return (installed if installed.is_file() else here.parent / "model_card.md").read_text(encoding="utf-8")
+
+
+def _read_facts(folder: Path, options: CardOptions) -> _Facts:
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"{folder} must hold {file}, which is not there")
+    try:
+        with safe_open(folder / WEIGHTS_FILE, framework="numpy") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{folder / WEIGHTS_FILE} must be a safetensors file, got: {error}") from error
+    facts = _Facts(folder, _read_json(folder / CONFIG_FILE), shapes)
+    if (folder / RECORD_FILE).is_file():
+        facts.legs.extend(read_record(folder / RECORD_FILE))
+    for path in [*sorted((folder / RESULTS_FOLDER).glob("*.json")), *options.evaluations]:
+        content = _read_json(path)
+        if "seconds_per_output_megapixel" in content:
+            facts.speeds.extend(Speed(**entry) for entry in content["seconds_per_output_megapixel"])
+        elif "mean" in content:
+            facts.claims.append(_claim(path, content))
+        else:
+            raise ValueError(
+                f"{path} must hold scores of sr-hub evaluate --json or seconds_per_output_megapixel, "
+                f"got {', '.join(content)}"
+            )
+    facts.claims.sort(key=lambda claim: (claim.dataset, claim.lr, claim.precision, -(claim.fidelity or 0)))
+    return facts
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} must be JSON, got: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _claim(path: Path, content: dict[str, Any]) -> Claim:
+    try:
+        settings, means = content["settings"], content["mean"]
+        by_metric = {
+            which: {metric: means[which][name] for metric, name in _FIELDS.items()}
+            for which in ("sr", "bicubic")
+        }
+        fidelity = settings.get("fidelity")
+        return Claim(
+            dataset=settings["data"],
+            images=len(content["images"]),
+            lr=settings["lr"],
+            fidelity=None if fidelity is None else float(fidelity),
+            precision=settings["precision"],
+            **by_metric,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} must hold scores of sr-hub evaluate --json, lacks {error}") from error
+
+
+def _metadata(name: str, license_: str | None, facts: _Facts, options: CardOptions) -> ModelCardData:
+    results = []
+    for claim in facts.claims:
+        for metric, title in METRICS.items():
+            value = claim.sr[metric]
+            if value is None:
+                continue
+            bicubic = claim.bicubic[metric]
+            results.append(
+                EvalResult(
+                    task_type="image-to-image",
+                    task_name="Image Super-Resolution",
+                    dataset_type=re.sub(r"[^\w.-]+", "-", claim.dataset).lower(),
+                    dataset_name=claim.dataset,
+                    dataset_config=_setting(claim, facts.config["scale"]),
+                    dataset_args={
+                        "images": claim.images,
+                        "lr": claim.lr,
+                        "precision": claim.precision,
+                        **({} if claim.fidelity is None else {"fidelity": claim.fidelity}),
+                    },
+                    metric_type=metric,
+                    metric_name=title,
+                    metric_value=round(value, 4),
+                    metric_args=None if bicubic is None else {"bicubic": round(bicubic, 4)},
+                )
+            )
+    base = [leg.start.model for leg in facts.legs if leg.start is not None and leg.start.hub]
+    return ModelCardData(
+        license=license_,
+        library_name="sr_hub",
+        pipeline_tag="image-to-image",
+        tags=["super-resolution", "image-upscaling", "pytorch", f"x{facts.config['scale']}"],
+        datasets=list(options.datasets) or None,
+        metrics=list(METRICS) if results else None,
+        base_model=base[:1] or None,
+        model_name=name,
+        eval_results=results or None,
+    )
+
+
+def _setting(claim: Claim, scale: int) -> str:
+    parts = [f"x{scale}", f"lr {claim.lr}", claim.precision]
+    if claim.fidelity is not None:
+        parts.append(f"fidelity {claim.fidelity:g}")
+    return ", ".join(parts)
+
+
+def _score_rows(claims: list[Claim]) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = []
+    seen = set()
+    for claim in claims:
+        images = f"{claim.dataset} ({claim.images})"
+        if (claim.dataset, claim.lr) not in seen:
+            seen.add((claim.dataset, claim.lr))
+            rows.append(_score_row(images, claim.lr, "bicubic", claim.bicubic))
+        model = "this model" if claim.fidelity is None else f"this model, fidelity {claim.fidelity:g}"
+        if claim.precision != "float32":
+            model += f", {claim.precision}"
+        rows.append(_score_row(images, claim.lr, model, claim.sr))
+    return rows
+
+
+def _score_row(images: str, lr: str, model: str, scores: dict[str, float | None]) -> dict[str, str]:
+    cells = {
+        _FIELDS[metric]: "not measured" if value is None else f"{value:.{_DIGITS[metric]}f}"
+        for metric, value in scores.items()
+    }
+    return {"images": images, "lr": lr, "model": model, **cells}
+
+
+def _leg_row(leg: Leg, *, said: str | None) -> dict[str, str | int | None]:
+    start = "new weights"
+    if leg.start is not None:
+        start = f"`{leg.start.model}`, SHA-256 of its weights `{leg.start.sha256}`"
+        if leg.start.fidelity is not None:
+            start += f", fidelity {leg.start.fidelity:g}"
+    count = [] if leg.data.images is None else [f"{leg.data.images:,} images"]
+    count += [] if leg.data.megapixels is None else [f"{leg.data.megapixels:,.1f} megapixels"]
+    machine = "not recorded"
+    if leg.machine is not None:
+        machine = f"{leg.machine.name}, {leg.machine.threads} thread{'s' if leg.machine.threads > 1 else ''}"
+        if leg.machine.processes > 1:
+            machine += f", {leg.machine.processes} processes"
+    validation = None
+    if leg.validation is not None:
+        validation = (
+            f"{leg.validation.images}: PSNR-Y {leg.validation.psnr_y:.2f} dB, "
+            f"bicubic {leg.validation.psnr_y_bicubic:.2f} dB"
+        )
+    return {
+        "start": start,
+        "images": ", ".join(count) or "not counted",
+        "statement": None if said else leg.data.statement,
+        "degradation": _DEGRADATIONS[leg.settings["degradation"]],
+        "steps": ", ".join(f"{steps:,} {phase}" for phase, steps in leg.steps.items()),
+        "seed": leg.seed,
+        "time": "not recorded" if leg.hours is None else f"{leg.hours:.2g} hours",
+        "machine": machine,
+        "versions": ", ".join(f"{package} {version}" for package, version in leg.versions.items()),
+        "validation": validation,
+        "command": leg.command,
+    }
+
+
+def _common_statement(legs: list[Leg]) -> str | None:
+    """What all legs say of their data, if they say the same."""
+    statements = {leg.data.statement for leg in legs}
+    return statements.pop() if len(statements) == 1 else None
+
+
+def _product(shape: list[int]) -> int:
+    product = 1
+    for size in shape:
+        product *= size
+    return product
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

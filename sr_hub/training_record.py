@@ -1,0 +1,236 @@
+"""How a model came about: one leg for each training run, in ``training_record.json`` beside its weights."""
+
+import dataclasses
+import hashlib
+import json
+import platform
+import shlex
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sr_hub.config import TrainConfig
+from sr_hub.pretrained import BUNDLED, ModelFiles, find_beside, find_model
+
+RECORD_FILE = "training_record.json"
+
+_PATHS = ("data", "out", "validation", "init", "vgg")
+_NOT_OF_THE_RUN = {"license", "data_statement", "push_to_hub", "hub_model_id", "hub_private_repo"}
+_PACKAGES = ("torch", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What trained: the processor's name, ``cpu`` or ``cuda``, and how many threads and processes of it."""
+
+    name: str
+    device: str
+    threads: int
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Data:
+    """The training images; None where it was not counted or said."""
+
+    statement: str | None = None
+    images: int | None = None
+    megapixels: float | None = None
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Mean PSNR-Y in dB of the run's last validation, beside bicubic's."""
+
+    images: str
+    psnr_y: float
+    psnr_y_bicubic: float
+
+
+@dataclass(frozen=True)
+class Start:
+    """The weights a run started from; ``hub`` where ``model`` is a repository there."""
+
+    model: str
+    hub: bool
+    fidelity: float | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One training run. ``steps`` are those done, by phase; None stands for what was not recorded."""
+
+    command: str
+    settings: dict[str, Any]
+    seed: int
+    steps: dict[str, int]
+    hours: float | None
+    machine: Machine | None
+    versions: dict[str, str]
+    data: Data
+    license: str | None
+    validation: Validation | None
+    start: Start | None
+
+
+def this_machine(device: torch.device, processes: int = 1) -> Machine:
+    """The machine of this process."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return Machine(name, device.type, torch.get_num_threads(), processes)
+
+
+def describe_run(
+    folder: Path,
+    *,
+    data: Data | None = None,
+    machine: Machine | None = None,
+) -> Leg:
+    """The leg that a run folder with ``train_config.json`` and ``metrics.jsonl`` stands for.
+
+    Args:
+        folder: ``--out`` of a training run.
+        data: Count of the images; the statement in it gives way to that of the settings.
+        machine: Where it ran.
+
+    Raises:
+        FileNotFoundError: If the folder lacks one of the two files.
+        ValueError: If one of them is broken.
+    """
+    for file in ("train_config.json", "metrics.jsonl"):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"{folder} must be a run folder with {file}, which is not there")
+    config = TrainConfig.load(folder / "train_config.json")
+    try:
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder / 'metrics.jsonl'} must hold JSON lines, got: {error}") from error
+    steps: dict[str, int] = {}
+    for line in lines:
+        steps[line["phase"]] = max(steps.get(line["phase"], 0), line["step"])
+    scores = [line for line in lines if "psnr_y" in line]
+    images = Path(config.validation).name if config.validation else "images of the training folder"
+    data = data or Data()
+    settings = {name: _portable(name, value) for name, value in config.without_token().items()}
+    return Leg(
+        command=_command(settings),
+        settings={name: value for name, value in settings.items() if name not in _NOT_OF_THE_RUN},
+        seed=config.seed,
+        steps=steps,
+        hours=round(lines[-1]["seconds"] / 3600, 3) if lines else None,
+        machine=machine,
+        versions=_versions(),
+        data=dataclasses.replace(data, statement=config.data_statement or data.statement),
+        license=config.license,
+        validation=Validation(images, round(scores[-1]["psnr_y"], 4), round(scores[-1]["psnr_y_bicubic"], 4))
+        if scores
+        else None,
+        start=_start(config),
+    )
+
+
+def legs_before(config: TrainConfig) -> list[Leg]:
+    """The legs of the model that ``--init`` names; none for new weights or a model without a record."""
+    if config.init is None:
+        return []
+    record = find_beside(config.init, RECORD_FILE)
+    return [] if record is None else read_record(record)
+
+
+def write_record(path: Path, legs: list[Leg]) -> None:
+    """Writes ``{"legs": [...]}``, oldest leg first, by a temporary file."""
+    content = {"legs": [dataclasses.asdict(leg) for leg in legs]}
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_record(path: Path) -> list[Leg]:
+    """The legs that ``write_record`` wrote.
+
+    Raises:
+        ValueError: If the file is not such a record; the message says where.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} must be JSON, got: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("legs"), list):
+        raise ValueError(f"{path} must hold an object with a list legs, got {type(content).__name__}")
+    try:
+        return [_leg(values) for values in content["legs"]]
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: a leg must have the fields of a training run, got: {error}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _leg(values: dict[str, Any]) -> Leg:
+    parts = {"machine": Machine, "data": Data, "validation": Validation, "start": Start}
+    built = {name: None if values.get(name) is None else kind(**values[name]) for name, kind in parts.items()}
+    return Leg(**{**values, **built})
+
+
+def _start(config: TrainConfig) -> Start | None:
+    if config.init is None:
+        return None
+    files: ModelFiles = find_model(config.init)
+    local = Path(config.init).exists() or files.weights.is_relative_to(BUNDLED)
+    return Start(
+        str(_portable("init", config.init)), not local, config.init_fidelity, sha256_of(files.weights)
+    )
+
+
+def _portable(name: str, value: Any) -> Any:
+    """A path of this machine without the folders that lead to it: they are nobody else's affair."""
+    if name not in _PATHS or value is None:
+        return value
+    path = Path(value)
+    if not (path.is_absolute() or ".." in path.parts or value.startswith("~")):
+        return value
+    if name == "init" and path.name == "model":  # a run folder's model/: the run has the telling name
+        return f"{path.parent.name}/model"
+    return path.name
+
+
+def _command(settings: dict[str, Any]) -> str:
+    words = ["python", "train.py"]
+    for field in dataclasses.fields(TrainConfig):
+        if field.name in _NOT_OF_THE_RUN or field.name not in settings:
+            continue
+        value, flag = settings[field.name], field.name.replace("_", "-")
+        if value == field.default and field.name != "seed":
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{flag}")
+        else:
+            words += [f"--{flag}", str(value)]
+    return shlex.join(words)
+
+
+def _versions() -> dict[str, str]:
+    # Of the running code, which need not be an installed package; an import would go down the layers.
+    versions = {"sr_hub": sys.modules["sr_hub"].__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        versions[package] = version(package)
+    return versions
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
