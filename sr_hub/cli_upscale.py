@@ -2,29 +2,21 @@
 
 import argparse
 import sys
-import time
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 
+from sr_hub.enlarging import Enlarger, Loaded, Made, Outcome, Settings
+from sr_hub.folders import Job, errors_file, plan_file, plan_folder, tidy, write_errors
 from sr_hub.generator import SRGenerator
-from sr_hub.images import ImageError, cannot_keep, check_fits, read_picture, writable_format, write_picture
-from sr_hub.inference import choose_dtype, upscale_picture
+from sr_hub.images import ImageError
+from sr_hub.inference import choose_dtype
+from sr_hub.pipeline import Stages, process
 
-_FAILURES = (ValueError, OSError, RuntimeError, MemoryError)  # what one picture may raise, memory included
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which file becomes which, and what is left out and why."""
-
-    jobs: list[tuple[Path, Path]] = field(default_factory=list)
-    skipped: list[tuple[Path, str]] = field(default_factory=list)
-    failed: list[tuple[Path, str]] = field(default_factory=list)
+_UNDER_WAY = 2**30  # bytes of pictures that are read, enlarged or written at the same time
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -62,6 +54,17 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="side of the tiles, in pixels of the input; smaller needs less memory (default: the fastest)",
     )
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: the first CUDA GPU, else the CPU)")
+    folders = parser.add_argument_group(
+        "folders",
+        "A picture whose result is there, made of the same content with the same settings, is left.",
+    )
+    folders.add_argument("--overwrite", action="store_true", help="make every result anew")
+    folders.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="the I-th, from 1, of N parts of the folder, by its files' names: for N machines",
+    )
     parser.set_defaults(run=run)
 
 
@@ -75,63 +78,82 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError, OSError, RuntimeError: With one sentence to show: wrong arguments, no such model, or a
             single picture that cannot be read or written.
     """
-    single = not arguments.source.is_dir()
-    if single:
-        plan = _plan_file(arguments.source, arguments.target)
-    else:
-        plan = _plan_folder(arguments.source, arguments.target)
-    for path, reason in plan.skipped:
-        print(f"{path}: skipped, {reason}")
-    for path, reason in plan.failed:
-        print(f"sr-hub: {path}: {reason}", file=sys.stderr)
-    if not plan.jobs:
+    if arguments.source.is_dir():
+        return _run_folder(arguments)
+    if arguments.shard:
+        raise ValueError(f"--shard needs a folder of pictures, got {arguments.source}")
+    plan = plan_file(arguments.source, arguments.target)
+    for _, _, error in _enlarge(plan.jobs, arguments):
+        if error is not None:
+            raise error
+    return 0
+
+
+def _run_folder(arguments: argparse.Namespace) -> int:
+    plan = plan_folder(arguments.source, arguments.target)
+    if not plan.jobs and not plan.failed:
         raise ImageError(f"{arguments.source}: expected pictures, got none that can be enlarged")
-    generator = _load(arguments)
-    failed = len(plan.failed)
-    with _progress_bar(len(plan.jobs)) as bar:
-        for source, target in plan.jobs:
-            try:
-                _enlarge(generator, source, target, arguments, bar)
-            except _FAILURES as error:
-                if single:
-                    raise
-                failed += 1
-                text = (str(error).strip() or type(error).__name__).splitlines()[0]
-                bar.write(f"sr-hub: {text if str(source) in text else f'{source}: {text}'}", file=sys.stderr)
-    if not single:
-        done = len(plan.jobs) + len(plan.failed) - failed
-        print(f"{done} enlarged, {failed} failed, {len(plan.skipped)} skipped")
-    return 1 if failed else 0
+    if arguments.shard:
+        plan = plan.share(*arguments.shard)
+    for name, reason in plan.skipped.items():
+        print(f"{arguments.source / name}: skipped, {reason}")
+    for name, reason in plan.failed.items():
+        print(f"sr-hub: {arguments.source / name}: {reason}", file=sys.stderr)
+    tidy(plan)
+    counts: Counter[str] = Counter()
+    for job, outcome, error in _enlarge(plan.jobs, arguments) if plan.jobs else ():
+        if error is not None:
+            plan.failed[job.name] = _sentence(error)
+        else:
+            counts["made" if outcome and outcome.target_size else "kept"] += 1
+    errors = errors_file(arguments.target, arguments.shard)
+    write_errors(errors, plan)
+    print(
+        f"{counts['made']} enlarged, {counts['kept']} done before, {len(plan.failed)} failed, "
+        f"{len(plan.skipped)} skipped{f': see {errors}' if plan.failed else ''}"
+    )
+    return 1 if plan.failed else 0
 
 
 def _enlarge(
-    generator: SRGenerator, source: Path, target: Path, arguments: argparse.Namespace, bar: "tqdm[None]"
-) -> None:
-    started, before = time.perf_counter(), bar.n
-    try:
-        picture = read_picture(source)
-        height, width = picture.pixels.shape[:2]
-        check_fits(target, generator.scale * height, generator.scale * width)
-        for notice in (*picture.notices, *cannot_keep(picture, target)):
-            bar.write(f"{source}: {notice}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        enlarged = upscale_picture(
-            generator,
-            picture,
-            tile_size=arguments.tile_size,
-            precision=arguments.precision,
-            progress=lambda done, total: bar.update(before + done / total - bar.n),
-        )
-        write_picture(enlarged, target)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        raise ImageError(f"{source}: not enough memory; a smaller --tile-size needs less") from error
-    finally:
-        bar.update(before + 1 - bar.n)
-    seconds = time.perf_counter() - started
-    size = f"{generator.scale * width}x{generator.scale * height}"
-    bar.write(f"{target}: {width}x{height} to {size}, {seconds:.1f} s")
+    jobs: list[Job], arguments: argparse.Namespace
+) -> Iterator[tuple[Job, Outcome | None, Exception | None]]:
+    """Each job when it is done; says what became of it."""
+    enlarger = Enlarger(
+        _load(arguments),
+        Settings(precision=arguments.precision),
+        tile_size=arguments.tile_size,
+        overwrite=arguments.overwrite,
+    )
+    with _progress_bar(len(jobs)) as bar:
+
+        def make(job: Job, loaded: Loaded | None) -> Made | None:
+            before = bar.n
+            return enlarger.make(job, loaded, lambda done, all: bar.update(before + done / all - bar.n))
+
+        stages = Stages(enlarger.weigh, enlarger.read, make, enlarger.write)
+        results = process(jobs, stages, memory=_UNDER_WAY)
+        for count, (job, outcome, error) in enumerate(results, start=1):
+            bar.update(max(0, count - bar.n))
+            if outcome is not None:
+                _tell(job, outcome, bar)
+            elif error is not None and job.record is not None:  # that of a single picture is shown at the end
+                text = _sentence(error)
+                named = text if str(job.source) in text else f"{job.source}: {text}"
+                bar.write(f"sr-hub: {named}", file=sys.stderr)
+            yield job, outcome, error
+
+
+def _tell(job: Job, outcome: Outcome, bar: "tqdm[None]") -> None:
+    for notice in outcome.notices:
+        bar.write(f"{job.source}: {notice}")
+    if outcome.source_size and outcome.target_size:
+        sizes = (f"{width}x{height}" for width, height in (outcome.source_size, outcome.target_size))
+        bar.write(f"{job.target}: {' to '.join(sizes)}, {outcome.seconds:.1f} s")
+
+
+def _sentence(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _load(arguments: argparse.Namespace) -> SRGenerator:
@@ -152,68 +174,6 @@ def _progress_bar(count: int) -> "tqdm[None]":
     return tqdm(total=count, file=sys.stderr, disable=None, bar_format=shape, smoothing=0.1)
 
 
-def _plan_file(source: Path, target: Path) -> Plan:
-    if not source.exists():
-        raise ImageError(f"{source}: expected a picture or folder, got no such file")
-    if target.is_dir() or not target.suffix:
-        target = target / _target_name(source)
-    elif not target.parent.is_dir():
-        raise ImageError(f"{target}: expected an existing folder for the result, got {target.parent}")
-    writable_format(target)
-    if target.exists() and target.samefile(source):
-        raise ImageError(f"{target}: expected another file than the input, got the input itself")
-    return Plan(jobs=[(source, target)])
-
-
-def _plan_folder(source: Path, target: Path) -> Plan:
-    if target.exists() and not target.is_dir():
-        raise ImageError(f"{target}: expected a folder for the pictures of a folder, got a file")
-    if target.exists() and target.samefile(source):
-        raise ImageError(f"{target}: expected another folder than the input, got the input itself")
-    plan = Plan()
-    taken: dict[Path, Path] = {}
-    for path in _files_of(source, target):
-        if not _is_picture(path):
-            plan.skipped.append((path, "not a picture"))
-            continue
-        place = target / path.relative_to(source).with_name(_target_name(path))
-        if place in taken:
-            plan.failed.append((path, f"would be written to {place}, as {taken[place]} is"))
-            continue
-        taken[place] = path
-        plan.jobs.append((path, place))
-    return plan
-
-
-def _files_of(source: Path, target: Path) -> Iterator[Path]:
-    inside = target.resolve()
-    for path in sorted(source.rglob("*")):
-        if path.is_file() and inside not in path.resolve().parents:
-            yield path
-
-
-def _target_name(source: Path) -> str:
-    """The input's name where its suffix can be written; else with ``.png`` at its end."""
-    try:
-        writable_format(source)
-    except ImageError:
-        return f"{source.name}.png"
-    return source.name
-
-
-def _is_picture(path: Path) -> bool:
-    """By suffix, or, where that says nothing, by what Pillow makes of its first bytes."""
-    if path.name.startswith("."):
-        return False
-    if path.suffix:
-        return Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN
-    try:
-        with Image.open(path):
-            return True
-    except Exception:  # on hostile bytes anything; a file without suffix that does not open is no picture
-        return False
-
-
 def _count(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -226,3 +186,10 @@ def _share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text}")
     return value
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"expected I/N with I from 1 to N, such as 2/8, got {text}")
+    return int(index), int(count)

@@ -4,15 +4,14 @@ import contextlib
 import os
 import re
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, BinaryIO
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows, which by itself refuses to delete a file that is open
-    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 _LEFTOVER = re.compile(r"\.[0-9a-f]{16}\.partial")
 
@@ -32,9 +31,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            if fcntl is not None:
+            if sys.platform != "win32":
                 os.replace(temporary, path)  # still locked, so that nobody takes it for a leftover
-        if fcntl is None:
+        if sys.platform == "win32":  # which cannot rename an open file
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -69,7 +68,7 @@ def _open_beside(path: Path) -> tuple[Path, BinaryIO]:
 
 def _lock(file: IO[bytes]) -> bool:
     """Whether the lock, which ends with the process however it dies, could be had."""
-    if fcntl is None:
+    if sys.platform == "win32":  # which by itself refuses to delete a file that is open
         return True
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

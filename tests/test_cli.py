@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sr_hub import cli, cli_upscale
+from sr_hub import cli, cli_upscale, enlarging
 from sr_hub.generator import SRGenerator, save_weights
 from sr_hub.images import Picture, read_picture, write_picture
 from sr_hub.inference import upscale
@@ -50,7 +50,9 @@ def picture(path: Path, height: int = 6, width: int = 7, **options: object) -> P
 
 
 def tree(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """Files of a folder, less our own records."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in files if ".sr-hub" not in path.parts)
 
 
 # One picture
@@ -216,11 +218,11 @@ def test_a_folder_is_mirrored_and_one_bad_file_stops_nothing(tmp_path: Path, run
     (photos / ".hidden.png").write_bytes(b"")
     code, out, err = run(photos, tmp_path / "out")
     assert code == 1
-    assert tree(tmp_path / "out") == ["a.jpg", "deep/er/b.png", "icon.ico.png", "plain.png"]
+    assert tree(tmp_path / "out") == ["a.jpg", "deep/er/b.png", "errors.jsonl", "icon.ico.png", "plain.png"]
     assert err.count("\n") == 1 and "bad.png: expected an image file" in err
     for name in ("notes.txt", "README", ".hidden.png"):
         assert f"{name}: skipped, not a picture" in out
-    assert "4 enlarged, 1 failed, 3 skipped" in out
+    assert "4 enlarged, 0 done before, 1 failed, 3 skipped" in out
 
 
 def test_a_good_folder_exits_with_0_and_can_be_run_again(tmp_path: Path, run: Run) -> None:
@@ -264,10 +266,10 @@ def test_a_full_memory_fails_one_picture(tmp_path: Path, run: Run, monkeypatch: 
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes\nmore")
 
     picture(tmp_path / "in" / "a.png")
-    monkeypatch.setattr(cli_upscale, "upscale_picture", full)
+    monkeypatch.setattr(enlarging, "upscale_picture", full)
     code, out, err = run(tmp_path / "in", tmp_path / "out")
-    assert code == 1 and "a.png: not enough memory" in err and "0 enlarged, 1 failed" in out
-    assert tree(tmp_path / "out") == []
+    assert code == 1 and "a.png: not enough memory" in err and "0 enlarged, 0 done before, 1 failed" in out
+    assert tree(tmp_path / "out") == ["errors.jsonl"]
 
 
 # The frame
@@ -277,7 +279,7 @@ def test_an_interrupt_is_said(tmp_path: Path, run: Run, monkeypatch: pytest.Monk
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_upscale, "upscale_picture", interrupt)
+    monkeypatch.setattr(enlarging, "upscale_picture", interrupt)
     code, _, err = run(picture(tmp_path / "a.png"), tmp_path / "b.png")
     assert code == 130 and "every file written is whole" in err
     assert tree(tmp_path) == ["a.png"]

@@ -1,0 +1,205 @@
+"""Which pictures of a folder become which, what is done already, and which share of them is ours."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from sr_hub.images import ImageError, writable_format
+from sr_hub.whole_files import remove_leftovers, whole_file
+
+RECORDS = ".sr-hub"
+"""Folder inside the output folder with one small file for each picture that is done."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to enlarge.
+
+    Attributes:
+        name: Path of the input inside its folder, with ``/``; the file's name alone if there is no folder.
+        source: The input.
+        target: The result.
+        record: Where it is noted that the result is there; None for no note.
+    """
+
+    name: str
+    source: Path
+    target: Path
+    record: Path | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done, and what is left out and why, by `Job.name`."""
+
+    jobs: list[Job] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def share(self, index: int, count: int) -> "Plan":
+        """The part of machine `index`, from 1, of `count`. A file's part depends on its name alone."""
+
+        def ours(name: str) -> bool:
+            digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+            return int.from_bytes(digest[:8], "big") % count == index - 1
+
+        return Plan(
+            [job for job in self.jobs if ours(job.name)],
+            {name: reason for name, reason in self.skipped.items() if ours(name)},
+            {name: reason for name, reason in self.failed.items() if ours(name)},
+        )
+
+
+def plan_file(source: Path, target: Path) -> Plan:
+    """One picture, to a file or into a folder.
+
+    Raises:
+        ImageError: If the input is missing or the output impossible.
+    """
+    if not source.exists():
+        raise ImageError(f"{source}: expected a picture or folder, got no such file")
+    if target.is_dir() or not target.suffix:
+        target = target / _target_name(source)
+    elif not target.parent.is_dir():
+        raise ImageError(f"{target}: expected an existing folder for the result, got {target.parent}")
+    writable_format(target)
+    if target.exists() and target.samefile(source):
+        raise ImageError(f"{target}: expected another file than the input, got the input itself")
+    return Plan([Job(source.name, source, target)])
+
+
+def plan_folder(source: Path, target: Path) -> Plan:
+    """Every picture of a folder tree, to the same place in another.
+
+    Raises:
+        ImageError: If the output is a file or the input itself.
+    """
+    if target.exists() and not target.is_dir():
+        raise ImageError(f"{target}: expected a folder for the pictures of a folder, got a file")
+    if target.exists() and target.samefile(source):
+        raise ImageError(f"{target}: expected another folder than the input, got the input itself")
+    plan = Plan()
+    taken: dict[Path, str] = {}
+    for path in _files_of(source, target):
+        name = path.relative_to(source).as_posix()
+        if not _is_picture(path):
+            plan.skipped[name] = "not a picture"
+            continue
+        place = path.relative_to(source).with_name(_target_name(path))
+        if place in taken:
+            plan.failed[name] = f"would be written to {target / place}, as {source / taken[place]} is"
+            continue
+        taken[place] = name
+        record = target / RECORDS / place.with_name(place.name + ".json")
+        plan.jobs.append(Job(name, path, target / place, record))
+    return plan
+
+
+def tidy(plan: Plan) -> None:
+    """Remove what killed runs of the same plan left unfinished."""
+    records = {job.record.parent for job in plan.jobs if job.record is not None}
+    for folder in {job.target.parent for job in plan.jobs} | records:
+        remove_leftovers(folder)
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def is_done(job: Job, content: str, settings: str) -> bool:
+    """Whether the result is there and made of this very input with these very settings.
+
+    Args:
+        job: With a place for its record.
+        content: `fingerprint` of the input.
+        settings: Any text that differs when the result would.
+    """
+    if job.record is None:
+        return False
+    try:
+        noted = json.loads(job.record.read_text(encoding="utf-8"))
+        return bool(noted == _note(job, content, settings))
+    except (OSError, ValueError):  # no record or no result, or not one of ours
+        return False
+
+
+def note_done(job: Job, content: str, settings: str) -> None:
+    """Note that the result is written.
+
+    Raises:
+        OSError: If the note cannot be written.
+    """
+    if job.record is not None:
+        job.record.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(job.record) as file:
+            file.write(json.dumps(_note(job, content, settings)).encode() + b"\n")
+
+
+def errors_file(target: Path, shard: tuple[int, int] | None) -> Path:
+    """Where a run notes the files of which it made no picture."""
+    return target / ("errors.jsonl" if shard is None else f"errors-{shard[0]}-of-{shard[1]}.jsonl")
+
+
+def write_errors(path: Path, plan: Plan) -> None:
+    """Note the files that failed or were skipped, one line of JSON each, sorted; no file if there are none.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    lines = [
+        json.dumps({"file": name, "status": status, "reason": reason})
+        for status, reasons in (("failed", plan.failed), ("skipped", plan.skipped))
+        for name, reason in sorted(reasons.items())
+    ]
+    if not lines:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        file.write(("\n".join(lines) + "\n").encode())
+
+
+def _note(job: Job, content: str, settings: str) -> dict[str, object]:
+    return {
+        "input": content,
+        "settings": hashlib.sha256(settings.encode()).hexdigest(),
+        "bytes": job.target.stat().st_size,
+    }
+
+
+def _files_of(source: Path, target: Path) -> Iterator[Path]:
+    inside = target.resolve()
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and inside not in path.resolve().parents:
+            yield path
+
+
+def _target_name(source: Path) -> str:
+    """The input's name where its suffix can be written; else with ``.png`` at its end."""
+    try:
+        writable_format(source)
+    except ImageError:
+        return f"{source.name}.png"
+    return source.name
+
+
+def _is_picture(path: Path) -> bool:
+    """By suffix, or, where that says nothing, by what Pillow makes of its first bytes."""
+    if path.name.startswith("."):
+        return False
+    if path.suffix.lower() in Image.registered_extensions():
+        return Image.registered_extensions()[path.suffix.lower()] in Image.OPEN
+    try:
+        with Image.open(path):
+            return True
+    except Exception:  # on hostile bytes anything; a file without a known suffix that does not open is none
+        return False
