@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from sr_hub.generator import SRGenerator
+from sr_hub.generator import SRGenerator, add_nearest
 
 
 def tiny(scale: int = 4, blocks: int = 2) -> SRGenerator:
@@ -45,14 +45,53 @@ def test_every_parameter_gets_a_finite_gradient() -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_inference_equals_training_forward() -> None:
-    """Inference works in place; the result must be the same and the input untouched."""
-    generator, lr = tiny(), torch.rand(1, 3, 9, 9)
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 7)])
+def test_inference_equals_training_forward(
+    scale: int, layout: torch.memory_format, size: tuple[int, int]
+) -> None:
+    """Inference works in place and fuses steps; the result must be the same and the input untouched."""
+    generator, lr = tiny(scale), torch.rand(2, 3, *size).to(memory_format=layout)
+    generator.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
+    with torch.no_grad():
+        generator.tail.weight.mul_(10)  # so that the convolutions, not the skip, make the picture
     before = lr.clone()
     with torch.inference_mode():
         inference = generator(lr)
-    assert torch.equal(inference, generator(lr))
+    torch.testing.assert_close(inference, generator(lr), rtol=0, atol=2e-6)
     assert torch.equal(lr, before)
+
+
+def test_inference_in_bf16_is_no_coarser_than_training_forward() -> None:
+    generator, lr = tiny(), torch.rand(1, 3, 24, 24).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        generator.tail.weight.mul_(10)
+    exact = generator(lr)
+    coarse = copy.deepcopy(generator).bfloat16()
+    with torch.inference_mode():
+        inference_error = (coarse(lr) - exact).abs().mean()
+    assert inference_error <= 1.2 * (coarse(lr) - exact).abs().mean()
+
+
+def test_inference_in_float64_is_float64() -> None:
+    generator, lr = tiny().double(), torch.rand(1, 3, 6, 6, dtype=torch.float64)
+    with torch.inference_mode():
+        inference = generator(lr)
+    torch.testing.assert_close(inference, generator(lr), rtol=0, atol=1e-12)
+
+
+def test_residual_and_nearest_make_the_output() -> None:
+    generator, lr = tiny(3), torch.rand(2, 3, 5, 7)
+    residual = generator.residual(lr)
+    assert residual.shape == (2, 5, 7, 3, 3, 3)
+    levels = (lr * 255).round()
+    sub_pixels = add_nearest(residual, levels.permute(0, 2, 3, 1), gain=255)
+    # row and column of the input, then row and column inside the pixel, then colour
+    sr = sub_pixels.permute(0, 5, 1, 3, 2, 4).reshape(2, 3, 15, 21)
+    shift = (levels / 255 - lr).repeat_interleave(3, 2).repeat_interleave(3, 3)
+    torch.testing.assert_close(sr / 255, generator(lr) + shift, rtol=0, atol=1e-6)
+    assert torch.equal(residual, generator.residual(lr))  # not changed in place
 
 
 def test_batch_equals_one_by_one() -> None:
