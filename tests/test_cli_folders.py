@@ -1,0 +1,191 @@
+"""``sr-hub upscale`` on folders: resumed, killed, interrupted, shared between processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sr_hub import cli
+from sr_hub.generator import SRGenerator, save_weights
+from sr_hub.images import read_picture
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("model"), 0)
+
+
+def make_model(folder: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    save_weights(SRGenerator(scale=4, features=8, blocks=1), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"scale": 4, "features": 8, "blocks": 1}))
+    return folder
+
+
+@pytest.fixture
+def run(model: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: object, model: Path = model) -> tuple[int, str, str]:
+        code = cli.main(["upscale", *map(str, arguments), "--model", str(model)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def command(model: Path, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", "sr_hub.cli", "upscale", *map(str, arguments), "--model", str(model)]
+
+
+def photos(folder: Path, count: int, side: int = 24) -> Path:
+    generator = np.random.default_rng(0)
+    for index in range(count):
+        path = folder / f"{index % 3}" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_what_is_done_is_left(tmp_path: Path, run: Run) -> None:
+    source, target = photos(tmp_path / "in", 4), tmp_path / "out"
+    assert run(source, target)[0] == 0
+    stamps = {path: path.stat().st_mtime_ns for path in target.rglob("*.png")}
+    code, out, _ = run(source, target)
+    assert code == 0 and "0 enlarged, 4 done before, 0 failed" in out
+    assert {path: path.stat().st_mtime_ns for path in target.rglob("*.png")} == stamps
+    assert "4 enlarged, 0 done before" in run(source, target, "--overwrite")[1]
+
+
+def test_changed_content_settings_model_or_result_redo(tmp_path: Path, run: Run) -> None:
+    source, target = photos(tmp_path / "in", 3), tmp_path / "out"
+    run(source, target)
+    (source / "0" / "0.png").write_bytes((source / "1" / "1.png").read_bytes())
+    assert "1 enlarged, 2 done before" in run(source, target)[1]
+    assert (target / "0" / "0.png").read_bytes() == (target / "1" / "1.png").read_bytes()
+    assert "3 enlarged, 0 done before" in run(source, target, "--precision", "fp32")[1]
+    assert "0 enlarged, 3 done before" in run(source, target, "--precision", "fp32", "--tile-size", 9)[1]
+    (tmp_path / "other").mkdir()
+    other = make_model(tmp_path / "other", 1)
+    assert "3 enlarged, 0 done before" in run(source, target, "--precision", "fp32", model=other)[1]
+    run(source, target)
+    (target / "2" / "2.png").unlink()
+    (target / "1" / "1.png").write_bytes(b"cut")
+    (target / ".sr-hub" / "0" / "0.png.json").write_text("{")
+    assert "3 enlarged, 0 done before" in run(source, target)[1]
+
+
+def test_every_file_without_a_result_has_a_line(tmp_path: Path, run: Run) -> None:
+    source, target = photos(tmp_path / "in", 2), tmp_path / "out"
+    (source / "bad.png").write_bytes(b"no picture")
+    (source / "notes.txt").write_text("hello")
+    code, out, err = run(source, target)
+    assert code == 1 and str(target / "errors.jsonl") in out and "bad.png" in err
+    lines = [json.loads(line) for line in (target / "errors.jsonl").read_text().splitlines()]
+    assert [(line["file"], line["status"]) for line in lines] == [
+        ("bad.png", "failed"),
+        ("notes.txt", "skipped"),
+    ]
+    assert "unknown or broken format" in lines[0]["reason"] and lines[1]["reason"] == "not a picture"
+    assert run(source, target)[0] == 1  # what failed is tried again
+    (source / "bad.png").unlink()
+    (source / "notes.txt").unlink()
+    assert run(source, target)[0] == 0
+    assert not (target / "errors.jsonl").exists()
+
+
+def test_shards_are_apart_and_whole_together(tmp_path: Path, run: Run) -> None:
+    source = photos(tmp_path / "in", 12)
+    (source / "bad.png").write_bytes(b"no picture")
+    run(source, tmp_path / "whole")
+    made = 0
+    for index in (1, 2, 3):
+        out = run(source, tmp_path / "parts", "--shard", f"{index}/3")[1]
+        made += int(out.splitlines()[-1].split()[0])
+    assert made == 12
+    whole, parts = contents(tmp_path / "whole"), contents(tmp_path / "parts")
+    assert whole.pop("errors.jsonl") in [parts.pop(name) for name in list(parts) if name.startswith("errors")]
+    assert parts == whole
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
+def test_wrong_shards_are_wrong_use(tmp_path: Path, run: Run, text: str) -> None:
+    code, _, err = run(photos(tmp_path / "in", 1), tmp_path / "out", f"--shard={text}")
+    assert code == 2 and "expected I/N with I from 1 to N" in err
+
+
+def test_a_shard_of_one_picture_is_refused(tmp_path: Path, run: Run) -> None:
+    source = photos(tmp_path / "in", 1) / "0" / "0.png"
+    code, _, err = run(source, tmp_path / "b.png", "--shard", "1/2")
+    assert code == 2 and "--shard needs a folder" in err
+
+
+def wait_for(done: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_killed_in_the_middle_and_run_again_gives_the_same_tree(
+    tmp_path: Path, run: Run, model: Path
+) -> None:
+    source = photos(tmp_path / "in", 12, side=100)
+    (source / "bad.png").write_bytes(b"no picture")
+    run(source, tmp_path / "whole")
+    target = tmp_path / "killed"
+    for count in (1, 6):
+        with subprocess.Popen(
+            command(model, source, target), stdout=subprocess.DEVNULL, text=True
+        ) as process:
+            wait_for(lambda count=count: len(list(target.rglob("*.json"))) >= count, process)  # type: ignore[misc]
+            os.kill(process.pid, signal.SIGKILL)
+        for path in target.rglob("*.png"):
+            assert read_picture(path).pixels.shape == (400, 400, 3)
+    (target / "1" / ".0123456789abcdef.partial").write_bytes(b"half")  # in case no kill hit a write
+    code, out, _ = run(source, target)
+    assert code == 1 and int(out.splitlines()[-1].split()[0]) <= 6
+    assert contents(target) == contents(tmp_path / "whole")
+
+
+def test_an_interrupt_leaves_whole_files_only(tmp_path: Path, model: Path) -> None:
+    source, target = photos(tmp_path / "in", 30, side=100), tmp_path / "out"
+    with subprocess.Popen(
+        command(model, source, target), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(lambda: len(list(target.rglob("*.json"))) >= 3, process)
+        os.kill(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; every file written is whole" in err and "Traceback" not in err
+    files = [path for path in target.rglob("*") if path.is_file()]
+    results = [path for path in files if path.suffix == ".png"]
+    assert 3 <= len(results) < 30
+    assert {path.suffix for path in files} == {".png", ".json"}
+    for path in results:
+        assert read_picture(path).pixels.shape == (400, 400, 3)
+
+
+def test_two_processes_on_one_folder_give_the_tree_of_one(tmp_path: Path, run: Run, model: Path) -> None:
+    source = photos(tmp_path / "in", 12, side=60)
+    target = tmp_path / "both"
+    processes = [
+        subprocess.Popen(command(model, source, target), stdout=subprocess.DEVNULL) for _ in range(2)
+    ]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    run(source, tmp_path / "one")
+    assert contents(target) == contents(tmp_path / "one")
