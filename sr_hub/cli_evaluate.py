@@ -107,7 +107,7 @@ def _tiled(generator: SRGenerator, dtype: torch.dtype) -> Callable[[Tensor], Ten
         height, width = lr.shape[-2:]
         sr = torch.empty(1, 3, scale * height, scale * width)
         map_tiles(
-            lambda window: generator(window.to(dtype, memory_format=torch.channels_last)),
+            lambda window: generator(window.contiguous(memory_format=torch.channels_last)),
             lr,
             sr,
             tile_size=_TILE_SIZE,
