@@ -10,6 +10,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sr_hub.fused import add_nearest, leaky_conv, multiplies_exactly
 from sr_hub.pretrained import (
     CONFIG_FILE,
     DEFAULT_MODEL,
@@ -22,29 +23,6 @@ from sr_hub.pretrained import (
 from sr_hub.pretrained import DEFAULT_FIDELITY as DEFAULT_FIDELITY
 
 _LIMITS = {"scale": (2, 4), "features": (1, 1024), "blocks": (1, 256)}
-
-
-def _runs_on_onednn(x: Tensor) -> bool:
-    """Whether oneDNN's calls that fuse two steps may take ``x``: only where no gradient is ever asked."""
-    if (
-        not torch.is_inference_mode_enabled()
-        or x.device.type != "cpu"
-        or not torch.backends.mkldnn.is_available()
-    ):
-        return False
-    return x.dtype == torch.float32 or (
-        x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
-
-
-def _leaky_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """``leaky_relu(conv(x), 0.1)`` for a 3x3 convolution; in inference in one pass over memory."""
-    if _runs_on_onednn(x):
-        ones = [1, 1]  # padding, stride, dilation
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, conv.weight, conv.bias, ones, ones, ones, 1, "leaky_relu", [0.1], ""
-        )
-    return F.leaky_relu(conv(x), 0.1, inplace=not torch.is_grad_enabled())
 
 
 class GatedBlock(nn.Module):
@@ -62,8 +40,8 @@ class GatedBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inplace = not torch.is_grad_enabled()
-        h = _leaky_conv(self.conv1, x)
-        h = _leaky_conv(self.conv2, h)
+        h = leaky_conv(self.conv1, x)
+        h = leaky_conv(self.conv2, h)
         h = self.conv3(h)
         gate = F.hardtanh(h, -2, 2)
         if inplace:
@@ -125,7 +103,7 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
         if lr.ndim != 4 or lr.shape[1] != 3:
             raise ValueError(f"lr must have shape (N, 3, H, W), got {tuple(lr.shape)}")
         # Nearest-neighbour skip: every sub-pixel of the tail starts from its input pixel.
-        if _runs_on_onednn(lr) and torch.get_float32_matmul_precision() == "highest":
+        if multiplies_exactly(lr):
             sub_pixels = add_nearest(self.residual(lr), lr.permute(0, 2, 3, 1))
             n, height, width = sub_pixels.shape[:3]
             rows = sub_pixels.transpose(2, 3).reshape(n, self.scale * height, self.scale * width, 3)
@@ -223,22 +201,6 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
         save_weights(self, folder / WEIGHTS_FILE)
         temporary.replace(folder / CONFIG_FILE)
         write_card(folder, keep_edited=True)
-
-
-def add_nearest(residual: Tensor, lr: Tensor, *, gain: float = 1.0) -> Tensor:
-    """``gain * residual`` plus, at each sub-pixel, its input pixel, in float32.
-
-    A product with zeros and ones: exact, and three times as fast as an addition that repeats ``lr``.
-
-    Args:
-        residual: ``(..., scale, scale, 3)`` of any floating-point type, from `SRGenerator.residual`.
-        lr: ``(..., 3)``, float32.
-        gain: Units of ``lr`` per unit of ``residual``.
-    """
-    sub_pixels = residual.shape[-3] * residual.shape[-2]
-    rows = residual.to(torch.float32, copy=True).reshape(-1, 3 * sub_pixels)
-    spread = torch.eye(3, device=lr.device).repeat(1, sub_pixels)
-    return rows.addmm_(lr.reshape(-1, 3), spread, beta=gain).view(residual.shape)
 
 
 def save_weights(generator: SRGenerator, path: Path) -> None:

@@ -82,7 +82,8 @@ def map_tiles(
         function: From a window ``(N, C, h, w)`` of `source`, which it must not change, to
             ``(N, D, scale*h, scale*w)`` of any dtype on any device; ``Tensor.copy_`` converts it.
         source: ``(N, C, H, W)``, any dtype, strides and device.
-        target: ``(N, D, scale*H, scale*W)``, likewise; overwritten.
+        target: ``(N, D, scale*H, scale*W)``, likewise; overwritten. There may be more dimensions in the place
+            of D, as in the function's result.
         tile_size: See `tile_spans`.
         overlap: Halo in source pixels.
         scale: Target pixels per source pixel.

@@ -3,7 +3,8 @@ import copy
 import pytest
 import torch
 
-from sr_hub.generator import SRGenerator, add_nearest
+from sr_hub.fused import add_nearest
+from sr_hub.generator import SRGenerator
 
 
 def tiny(scale: int = 4, blocks: int = 2) -> SRGenerator:

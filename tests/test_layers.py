@@ -14,6 +14,7 @@ PACKAGE = ROOT / "sr_hub"
 # Each module imports only from the layers before its own, never from its own or a later one.
 LAYERS = (
     {"resample", "metrics", "tiling", "pixels", "deep_color", "exif", "precision", "pretrained"}
+    | {"fused"}
     | {"whole_files", "row_resize", "memory"}
     | {"discriminator", "losses", "optimizers", "expansion", "config", "checkpoint", "curves"},
     {"training_record"},

@@ -1,0 +1,53 @@
+"""Steps of the network that inference does in one pass over memory instead of two or three.
+
+Each equals the plain steps within rounding, which tests hold. For inference alone: no gradient passes.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def runs_on_onednn(x: Tensor) -> bool:
+    """Whether oneDNN's calls that fuse two steps may take ``x``: only where no gradient is ever asked."""
+    if (
+        not torch.is_inference_mode_enabled()
+        or x.device.type != "cpu"
+        or not torch.backends.mkldnn.is_available()
+    ):
+        return False
+    return x.dtype == torch.float32 or (
+        x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
+def leaky_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """``leaky_relu(conv(x), 0.1)`` for a 3x3 convolution; in inference in one pass over memory."""
+    if runs_on_onednn(x):
+        ones = [1, 1]  # padding, stride, dilation
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, conv.weight, conv.bias, ones, ones, ones, 1, "leaky_relu", [0.1], ""
+        )
+    return F.leaky_relu(conv(x), 0.1, inplace=not torch.is_grad_enabled())
+
+
+def multiplies_exactly(x: Tensor) -> bool:
+    """Whether `add_nearest` adds ``x`` exactly: where products of float32 are not rounded to fewer bits."""
+    return runs_on_onednn(x) and torch.get_float32_matmul_precision() == "highest"
+
+
+def add_nearest(residual: Tensor, lr: Tensor, *, gain: float = 1.0) -> Tensor:
+    """``gain * residual`` plus, at each sub-pixel, its input pixel, in float32.
+
+    As a product with zeros and ones it takes a third of the time of an addition that repeats ``lr``. It is
+    exact where `multiplies_exactly`, and everywhere for whole numbers up to 256.
+
+    Args:
+        residual: ``(..., scale, scale, 3)`` of any floating-point type, from ``SRGenerator.residual``.
+        lr: ``(..., 3)``, float32.
+        gain: Units of ``lr`` per unit of ``residual``.
+    """
+    sub_pixels = residual.shape[-3] * residual.shape[-2]
+    rows = residual.to(torch.float32, copy=True).reshape(-1, 3 * sub_pixels)
+    spread = torch.eye(3, device=lr.device).repeat(1, sub_pixels)
+    return rows.addmm_(lr.reshape(-1, 3), spread, beta=gain).view(residual.shape)

@@ -1,0 +1,59 @@
+"""Fused steps equal the plain ones."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sr_hub.fused import add_nearest, leaky_conv, multiplies_exactly, runs_on_onednn
+
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+
+
+@needs_onednn
+def test_only_inference_on_a_cpu_runs_fused() -> None:
+    x = torch.rand(1, 3, 4, 4)
+    assert not runs_on_onednn(x)
+    with torch.no_grad():
+        assert not runs_on_onednn(x)  # exporters trace in this mode and know only plain operators
+    with torch.inference_mode():
+        assert runs_on_onednn(x)
+        assert not runs_on_onednn(x.double())
+        assert not runs_on_onednn(x.half())
+
+
+@needs_onednn
+def test_coarse_products_are_not_taken_for_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.inference_mode():
+        assert multiplies_exactly(torch.rand(1, 3, 4, 4))
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
+        assert not multiplies_exactly(torch.rand(1, 3, 4, 4))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
+def test_leaky_conv(layout: torch.memory_format, dtype: torch.dtype, tolerance: float) -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(8, 8, 3, padding=1)
+    x = torch.randn(2, 8, 6, 5)
+    expected = F.leaky_relu(conv(x), 0.1)
+    assert (expected < 0).any() and (expected > 0).any()
+    conv.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
+    with torch.inference_mode():
+        fused = leaky_conv(conv, x.to(dtype).contiguous(memory_format=layout))
+    assert fused.dtype == dtype
+    torch.testing.assert_close(fused.float(), expected, rtol=0, atol=tolerance)
+
+
+def test_add_nearest_by_hand() -> None:
+    residual = torch.arange(12.0).reshape(1, 2, 2, 3)  # one pixel, scale 2
+    lr = torch.tensor([[0.1, 0.2, 0.3]])
+    expected = torch.tensor([[[[0.1, 2.2, 4.3], [6.1, 8.2, 10.3]], [[12.1, 14.2, 16.3], [18.1, 20.2, 22.3]]]])
+    torch.testing.assert_close(add_nearest(residual, lr, gain=2), expected, rtol=0, atol=1e-6)
+    assert residual[0, 0, 0, 1] == 1  # not changed in place
+
+
+def test_add_nearest_adds_exactly() -> None:
+    lr = torch.rand(50, 3, generator=torch.Generator().manual_seed(0))
+    sums = add_nearest(torch.zeros(50, 4, 4, 3, dtype=torch.bfloat16), lr)
+    assert sums.dtype == torch.float32
+    assert torch.equal(sums, lr[:, None, None].expand(50, 4, 4, 3))
