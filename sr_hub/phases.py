@@ -45,6 +45,50 @@ class Phase(Protocol):
         ...
 
 
+class Optimizers:
+    """What moves one network's weights: Adam alone, or Muon for its kernels and Adam for the rest.
+
+    Args:
+        model: The network.
+        kind: ``"muon"`` or ``"adam"``.
+        learning_rate: Peak step size; with Muon, Adam's share takes an eighth of it.
+    """
+
+    def __init__(self, model: nn.Module, kind: str, learning_rate: float) -> None:
+        if kind == "muon":
+            matrices, rest = split_weights(model)
+            self.all: list[torch.optim.Optimizer] = [
+                Muon(matrices, learning_rate),
+                torch.optim.Adam(rest, learning_rate / 8, betas=(0.9, 0.99)),
+            ]
+        else:
+            self.all = [torch.optim.Adam(model.parameters(), learning_rate, betas=(0.9, 0.99))]
+        self.peaks = [optimizer.param_groups[0]["lr"] for optimizer in self.all]
+
+    def set_rate(self, rate: float) -> None:
+        """Sets the step sizes to ``rate`` times their peaks."""
+        for optimizer, peak in zip(self.all, self.peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * rate
+
+    def step(self) -> None:
+        """Moves every weight that has a gradient."""
+        for optimizer in self.all:
+            optimizer.step()
+
+    def state(self, prefix: str) -> dict[str, Tensor]:
+        """All state tensors by names that begin with ``prefix``."""
+        return {
+            name: value
+            for index, optimizer in enumerate(self.all)
+            for name, value in flatten_optimizer(optimizer, f"{prefix}{index}").items()
+        }
+
+    def load(self, tensors: dict[str, Tensor], prefix: str) -> None:
+        """Puts back what ``state`` gave."""
+        for index, optimizer in enumerate(self.all):
+            restore_optimizer(optimizer, tensors, f"{prefix}{index}")
+
+
 class _Averaged:
     """A generator in training beside the exponential moving average of its weights."""
 
@@ -71,15 +115,14 @@ class _Averaged:
         averages = dict(self.ema.named_parameters())
         torch._foreach_lerp_(list(averages.values()), [current[name] for name in averages], 1 - decay)
 
-    def descend(self, loss: Tensor, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+    def descend(self, loss: Tensor, model: nn.Module, optimizers: "Optimizers") -> None:
         model.zero_grad(set_to_none=True)
         loss.backward()
         parameters = [p for p in model.parameters() if p.grad is not None]
         average_gradients(parameters)
         if self.config.clip_gradient:
             nn.utils.clip_grad_norm_(parameters, self.config.clip_gradient)
-        for optimizer in optimizers:
-            optimizer.step()
+        optimizers.step()
 
     def state(self) -> dict[str, Tensor]:
         return {
@@ -99,21 +142,10 @@ class PixelPhase(_Averaged):
 
     def __init__(self, start: SRGenerator, config: TrainConfig, device: torch.device, bf16: bool) -> None:
         super().__init__(start, config, device, bf16)
-        if config.optimizer == "muon":
-            matrices, rest = split_weights(self.generator)
-            self.optimizers: list[torch.optim.Optimizer] = [
-                Muon(matrices, config.learning_rate),
-                torch.optim.Adam(rest, config.learning_rate / 8, betas=(0.9, 0.99)),
-            ]
-        else:
-            self.optimizers = [
-                torch.optim.Adam(self.generator.parameters(), config.learning_rate, betas=(0.9, 0.99))
-            ]
-        self.peaks = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
+        self.optimizers = Optimizers(self.generator, config.optimizer, config.learning_rate)
 
     def step(self, batch: Batch, rate: float) -> dict[str, Tensor]:
-        for optimizer, peak in zip(self.optimizers, self.peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * rate
+        self.optimizers.set_rate(rate)
         with self.autocast():
             sr = self.run(batch.lr)
         loss = pixel_loss(sr.float(), batch.hr, self.config.pixel_loss)
@@ -122,15 +154,11 @@ class PixelPhase(_Averaged):
         return {"pixel_loss": loss.detach()}
 
     def state(self) -> dict[str, Tensor]:
-        tensors = super().state()
-        for index, optimizer in enumerate(self.optimizers):
-            tensors |= flatten_optimizer(optimizer, f"optimizer{index}")
-        return tensors
+        return super().state() | self.optimizers.state("optimizer")
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         super().load(tensors)
-        for index, optimizer in enumerate(self.optimizers):
-            restore_optimizer(optimizer, tensors, f"optimizer{index}")
+        self.optimizers.load(tensors, "optimizer")
 
 
 class AdversarialPhase(_Averaged):
@@ -155,17 +183,17 @@ class AdversarialPhase(_Averaged):
         content.features.load(vgg)
         self.content = _placed(content, device)
         self.content.calibrate(calibration)
-        rate = config.adversarial_learning_rate
-        self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), rate, betas=(0.9, 0.99))
-        self.discriminator_optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), rate, betas=(0.9, 0.99)
+        kind = config.adversarial_optimizer
+        self.generator_optimizers = Optimizers(self.generator, kind, config.adversarial_learning_rate)
+        self.discriminator_optimizers = Optimizers(
+            self.discriminator, kind, config.discriminator_learning_rate
         )
         if config.compile:
             self.content.compile()
 
     def step(self, batch: Batch, rate: float) -> dict[str, Tensor]:
-        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
-            optimizer.param_groups[0]["lr"] = self.config.adversarial_learning_rate * rate
+        self.generator_optimizers.set_rate(rate)
+        self.discriminator_optimizers.set_rate(rate)
         hr, config = batch.hr, self.config
         with self.autocast():
             sr = self.run(batch.lr)
@@ -179,14 +207,14 @@ class AdversarialPhase(_Averaged):
             + config.content_weight * content
             + config.adversarial_weight * adversarial
         )
-        self.descend(loss, self.generator, [self.generator_optimizer])
+        self.descend(loss, self.generator, self.generator_optimizers)
         self.average()
 
         self.discriminator.requires_grad_(True)
         with self.autocast():
             hr_logits, sr_logits = self.discriminator(torch.cat([hr, sr.detach().to(hr.dtype)])).chunk(2)
         d_loss = discriminator_loss(hr_logits, sr_logits)
-        self.descend(d_loss, self.discriminator, [self.discriminator_optimizer])
+        self.descend(d_loss, self.discriminator, self.discriminator_optimizers)
         return {
             "pixel_loss": pixel.detach(),
             "content_loss": content.detach(),
@@ -200,15 +228,15 @@ class AdversarialPhase(_Averaged):
         return {
             **super().state(),
             **_named("discriminator", self.discriminator),
-            **flatten_optimizer(self.generator_optimizer, "generator_optimizer"),
-            **flatten_optimizer(self.discriminator_optimizer, "discriminator_optimizer"),
+            **self.generator_optimizers.state("generator_optimizer"),
+            **self.discriminator_optimizers.state("discriminator_optimizer"),
         }
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         super().load(tensors)
         _restore(self.discriminator, tensors, "discriminator")
-        restore_optimizer(self.generator_optimizer, tensors, "generator_optimizer")
-        restore_optimizer(self.discriminator_optimizer, tensors, "discriminator_optimizer")
+        self.generator_optimizers.load(tensors, "generator_optimizer")
+        self.discriminator_optimizers.load(tensors, "discriminator_optimizer")
 
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:

@@ -12,7 +12,7 @@ from sr_hub.phases import AdversarialPhase, PixelPhase
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(
-    features=8, blocks=1, warmup_steps=0, learning_rate=2e-3, adversarial_learning_rate=1e-3,
+    features=8, blocks=1, warmup_steps=0, learning_rate=2e-3,
     content_layers="conv1_2:1", discriminator_features=4,
 )  # fmt: skip
 
@@ -101,14 +101,14 @@ def test_the_generator_step_leaves_the_discriminator_alone_and_vice_versa(vgg: P
         pixel_weight=0.0, content_weight=0.0, adversarial_weight=1.0,
     )  # fmt: skip
     phase = adversarial(vgg, config)
-    judge, author = phase.discriminator_optimizer, phase.generator_optimizer
+    judge, author = phase.discriminator_optimizers, phase.generator_optimizers
     before = [p.detach().clone() for p in phase.discriminator.parameters()]
-    judge.step = lambda *a, **k: None  # type: ignore[method-assign]  # only the generator moves
+    judge.step = lambda: None  # type: ignore[method-assign]  # only the generator moves
     phase.step(batch(), 1.0)
     assert all(torch.equal(a, b) for a, b in zip(before, phase.discriminator.parameters(), strict=True))
     generator_before = [p.detach().clone() for p in phase.generator.parameters()]
     del judge.step
-    author.step = lambda *a, **k: None  # type: ignore[method-assign]  # only the discriminator moves
+    author.step = lambda: None  # type: ignore[method-assign]  # only the discriminator moves
     phase.step(batch(), 1.0)
     assert all(torch.equal(a, b) for a, b in zip(generator_before, phase.generator.parameters(), strict=True))
     moved = [not torch.equal(a, b) for a, b in zip(before, phase.discriminator.parameters(), strict=True)]
@@ -132,7 +132,7 @@ def test_each_term_alone_moves_the_generator(term: str, vgg: Path) -> None:
 def test_the_discriminator_learns_to_tell(vgg: Path) -> None:
     config = TrainConfig(
         features=8, blocks=1, content_layers="conv1_2:1", discriminator_features=8,
-        adversarial_weight=0.0, adversarial_learning_rate=3e-3,
+        adversarial_weight=0.0, discriminator_learning_rate=0.01,
     )  # fmt: skip
     phase = adversarial(vgg, config)
     for _ in range(60):
