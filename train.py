@@ -2,9 +2,11 @@
 
 import argparse
 import logging
+import os
 import sys
 
 from sr_hub.config import add_arguments, from_arguments
+from sr_hub.publishing import check_before_training, push_after_training
 from sr_hub.training import NonFiniteLossError, train
 
 
@@ -14,12 +16,17 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        folder = train(from_arguments(arguments))
+        config = from_arguments(arguments)
+        first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+        repo_id = check_before_training(config) if config.push_to_hub and first else None
+        folder = train(config)
+        if folder is not None and first:
+            print(f"model written to {folder}")
+            if repo_id is not None:
+                print(f"pushed to {push_after_training(folder, repo_id, config).url}")
     except (OSError, ValueError, NonFiniteLossError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
-    if folder is not None:
-        print(f"model written to {folder}")
     return 0
 
 

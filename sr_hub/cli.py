@@ -15,6 +15,8 @@ from collections.abc import Sequence
 COMMANDS = {
     "upscale": "enlarge a picture or a folder of pictures",
     "evaluate": "score a model on known pictures, beside bicubic",
+    "push": "push a model folder to the Hub",
+    "hub": "a Hub on this machine, to try push and pull",
     "card": "write the model card from the facts in a model's folder",
 }
 """Name and line of help. Only the module of the command that is called is imported: they are slow to load."""

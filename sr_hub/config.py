@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from sr_hub.licenses import check_license
+
 
 def option(default: Any, help: str) -> Any:
     """A dataclass field with its one-line help, units included."""
@@ -66,7 +68,11 @@ class TrainConfig:
 
     adversarial_batch_size: int = option(16, "images a step, over all processes, phase 2")
     adversarial_patch_size: int = option(32, "side of the lr crops in LR pixels, phase 2")
-    adversarial_learning_rate: float = option(2e-4, "peak Adam step size of generator and discriminator")
+    adversarial_optimizer: Literal["muon", "adam"] = option(
+        "muon", "as --optimizer, for both networks of phase 2"
+    )
+    adversarial_learning_rate: float = option(1e-3, "peak step size of the generator, phase 2")
+    discriminator_learning_rate: float = option(2e-3, "peak step size of the discriminator")
     pixel_weight: float = option(1.0, "weight of the L1 pixel loss in phase 2")
     content_weight: float = option(0.1, "weight of the VGG19 content loss in phase 2")
     adversarial_weight: float = option(0.005, "weight of the adversarial loss in phase 2")
@@ -104,12 +110,19 @@ class TrainConfig:
         for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("learning_rate", "adversarial_learning_rate", "memory_limit"):
+        for name in (
+            "learning_rate",
+            "adversarial_learning_rate",
+            "discriminator_learning_rate",
+            "memory_limit",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("final_learning_rate", "ema_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if self.license is not None:
+            check_license(self.license)
         if self.pixel_steps + self.adversarial_steps == 0:
             raise ValueError("pixel_steps and adversarial_steps are both 0: nothing to train")
 

@@ -1,8 +1,9 @@
 """The generator: a convolution-only network in LR space, and its place on the Hub."""
 
 import json
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sr_hub.fused import add_nearest, leaky_conv, multiplies_exactly
+from sr_hub.hub_files import HubOptions
 from sr_hub.pretrained import (
     CONFIG_FILE,
     DEFAULT_MODEL,
@@ -135,36 +137,54 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # the mixin's loads weights that do not fit, silently
-        cls, name: str | Path = DEFAULT_MODEL, *, fidelity: float | None = None, **hub: Any
+        cls,
+        name: str | Path = DEFAULT_MODEL,
+        *,
+        fidelity: float | None = None,
+        dtype: torch.dtype | Literal["auto"] = torch.float32,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
     ) -> "SRGenerator":
-        """A trained generator in eval mode, in float32 on the CPU.
+        """A trained generator in eval mode on the CPU.
 
         Args:
-            name: A bundled model, a folder that ``save_pretrained`` or training wrote, or a Hub repository
-                ``user/name``.
+            name: A bundled model, a folder or ``.safetensors`` file that ``save_pretrained`` or training
+                wrote, or a Hub repository ``user/name``.
             fidelity: Where the model has two ends, the blend between them: 1.0 is the pixel-loss end (true
                 to the input, soft), 0.0 the GAN end (sharp, invents detail). Default: ``DEFAULT_FIDELITY``.
-            hub: For repositories, as in ``huggingface_hub.hf_hub_download``: ``revision``, ``token``,
-                ``cache_dir``, ``local_files_only``, ``force_download``.
+            dtype: Of the weights; "auto" keeps that of the file.
+            revision: Of a repository: a branch, tag, commit or ``refs/pr/N``. Default: ``main``.
+            token: For private repositories. Default: that of the login; False sends none.
+            cache_dir: Where files of the Hub are kept. Default: that of ``HF_HOME``.
+            local_files_only: Take the cache's files and ask nobody.
+            force_download: Fetch anew what the cache holds.
 
         Raises:
             FileNotFoundError: If there is no such model or it lacks a file.
+            PermissionError: If the Hub does not give it to this user.
             ConnectionError: If the Hub cannot be reached and the cache does not hold the model.
-            ValueError: If config or weights do not fit, or ``fidelity`` is out of [0, 1] or asked of a model
-                with one end.
+            OSError: If there is no room for it.
+            ValueError: If config or weights do not fit, a download is corrupt, or ``fidelity`` is out of
+                [0, 1] or asked of a model with one end.
         """
         if fidelity is not None and not 0 <= fidelity <= 1:
             raise ValueError(f"fidelity must lie in [0, 1], got {fidelity}")
-        files = find_model(str(name), **hub)
+        files = find_model(
+            str(name), HubOptions(revision, token, cache_dir, local_files_only, force_download)
+        )
         if files.fidelity is None and fidelity is not None:
             raise ValueError(f"{name} has one end only (no {FIDELITY_FILE}): fidelity cannot be chosen")
-        generator = cls(**read_config(files.config, _LIMITS))
-        weights = read_weights(files.weights, generator.state_dict())
+        generator = cls(**read_config(files, _LIMITS))
+        kept = None if dtype == "auto" else dtype
+        weights = read_weights(files.weights, generator.state_dict(), kept)
         if files.fidelity is not None:
             share = DEFAULT_FIDELITY if fidelity is None else fidelity
-            ends = read_weights(files.fidelity, generator.state_dict())
+            ends = read_weights(files.fidelity, generator.state_dict(), weights["head.weight"].dtype)
             weights = {key: torch.lerp(weights[key], ends[key], share) for key in weights}
-        generator.load_state_dict(weights)
+        generator.to(weights["head.weight"].dtype).load_state_dict(weights)
         return generator.eval()
 
     @property
@@ -173,12 +193,16 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
         return {"scale": self.scale, "features": self.head.out_channels, "blocks": len(self.blocks)}
 
     def save_pretrained(  # type: ignore[override]  # the mixin's pushes, too, and writes a generic card
-        self, folder: str | Path
+        self, folder: str | Path, *, fidelity: "SRGenerator | None" = None
     ) -> None:
         """Writes config.json, model.safetensors and README.md, the card; makes ``folder`` if missing.
 
-        A fidelity end and a training record of other weights that lie there are removed, as the folder then
+        What lies there of other weights, a fidelity end and a training record, is removed, as the folder then
         holds this model; a card edited by hand is kept.
+
+        Args:
+            folder: Where to.
+            fidelity: The pixel-loss end of the family whose GAN end this is.
 
         Raises:
             FileExistsError: If ``folder`` holds results that were measured on other weights.
@@ -194,20 +218,70 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
                 raise FileExistsError(
                     f"{folder} must not hold {RESULTS_FOLDER}/ of other weights: save elsewhere"
                 )
-            for file in (FIDELITY_FILE, RECORD_FILE):
-                (folder / file).unlink(missing_ok=True)
+            (folder / RECORD_FILE).unlink(missing_ok=True)
+        (folder / FIDELITY_FILE).unlink(missing_ok=True)
+        if fidelity is not None:
+            save_weights(fidelity, folder / FIDELITY_FILE)
+        save_weights(self, folder / WEIGHTS_FILE, ends=1 if fidelity is None else 2)
         temporary = folder / (CONFIG_FILE + ".tmp")
         temporary.write_text(json.dumps(self.config, indent=2) + "\n", encoding="utf-8")
-        save_weights(self, folder / WEIGHTS_FILE)
         temporary.replace(folder / CONFIG_FILE)
         write_card(folder, keep_edited=True)
 
+    def push_to_hub(  # type: ignore[override]  # the mixin's pushes all of a folder, with a generic card
+        self,
+        repo_id: str,
+        *,
+        license: str,
+        data_statement: str,
+        fidelity: "SRGenerator | None" = None,
+        private: bool = False,
+        token: str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str = "Upload model",
+    ) -> str:
+        """Pushes config, weights and card to the Hub in one commit; a trained folder: ``sr-hub push``.
 
-def save_weights(generator: SRGenerator, path: Path) -> None:
-    """Writes the weights to ``path`` as safetensors, the config in their header, by a temporary file."""
+        Args:
+            repo_id: ``user/name``; made if missing.
+            license: Of the weights, as the Hub names it, such as ``apache-2.0``.
+            data_statement: Origin and licences of the training images; the card says it.
+            fidelity: The pixel-loss end of the family whose GAN end this is.
+            private: Whether to make the repository private if it is new.
+            token: Default: that of the login.
+            revision: Branch, made if missing. Default: ``main``.
+            create_pr: Open a pull request instead of changing the branch.
+            commit_message: First line of the commit.
+
+        Returns:
+            The address of the commit or pull request; of the repository where nothing changed.
+
+        Raises:
+            ValueError: If the licence, the statement or the repository's name is missing or wrong.
+            PermissionError: If there is no token or it may not write there.
+            ConnectionError: If the Hub cannot be reached; the repository is then as it was before.
+        """
+        from sr_hub.model_card import CardOptions  # here, as loading a model needs none of it
+        from sr_hub.publishing import PushOptions, push_folder
+
+        options = PushOptions(private, token, revision, create_pr, commit_message)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, fidelity=fidelity)
+            card = CardOptions(license=license, data_statement=data_statement)
+            return push_folder(Path(folder), repo_id, options, card).url
+
+
+def save_weights(generator: SRGenerator, path: Path, *, ends: int = 1) -> None:
+    """Writes the weights to ``path`` as safetensors, by a temporary file.
+
+    The header holds the config, so that the file alone can be loaded, and ``ends``: 2 for the GAN end of a
+    family, which is not complete without its fidelity end.
+    """
     temporary = path.with_name(path.name + ".tmp")
     tensors = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
-    save_file(tensors, temporary, metadata={"format": "pt", "config": json.dumps(generator.config)})
+    header = {"format": "pt", "config": json.dumps(generator.config), "ends": str(ends)}
+    save_file(tensors, temporary, metadata=header)
     temporary.replace(path)
 
 
@@ -216,9 +290,7 @@ def _holds(path: Path, generator: SRGenerator) -> bool:
     if not path.is_file():
         return False
     try:
-        found = read_weights(path, generator.state_dict())
+        found = read_weights(path, generator.state_dict(), dtype=None)
     except ValueError:
         return False
-    return all(
-        torch.equal(value.float().cpu(), found[name]) for name, value in generator.state_dict().items()
-    )
+    return all(torch.equal(value.cpu(), found[name]) for name, value in generator.state_dict().items())

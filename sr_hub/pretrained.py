@@ -1,4 +1,4 @@
-"""Finds and checks a model's files: bundled in the package, in a folder or on the Hub."""
+"""Finds and checks a model's files: bundled in the package, in a folder, a single file or on the Hub."""
 
 import json
 from collections.abc import Mapping
@@ -6,18 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
+
+from sr_hub.hub_files import HubOptions, fetch, list_files
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -33,10 +27,10 @@ DEFAULT_FIDELITY = 0.5
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Paths of a model; ``fidelity`` is None where the model has one end only."""
+    """Paths of a model; ``config`` is None for a lone weights file, ``fidelity`` where there is one end."""
 
     name: str
-    config: Path
+    config: Path | None
     weights: Path
     fidelity: Path | None
 
@@ -46,48 +40,56 @@ def bundled_models() -> list[str]:
     return sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG_FILE}"))
 
 
-def find_model(name: str, **hub: Any) -> ModelFiles:
-    """The files of a bundled model, of a local folder or of a Hub repository ``user/name``.
+def find_model(name: str, hub: HubOptions | None = None) -> ModelFiles:
+    """The files of a bundled model, of a local folder or file or of a Hub repository ``user/name``.
 
     Args:
-        name: Looked up in this order: a bundled name, an existing folder, a repository.
-        hub: Passed to ``hf_hub_download``: revision, token, cache_dir, local_files_only, ...
+        name: Looked up in this order: a bundled name, an existing folder or ``.safetensors`` file, a
+            repository.
+        hub: How to get the files of a repository.
 
     Raises:
         FileNotFoundError: If there is no such model, or it lacks config.json or safetensors weights.
+        PermissionError: If the Hub does not give it to this user.
         ConnectionError: If the Hub cannot be reached and the cache does not hold the model.
+        OSError: If there is no room for it.
+        ValueError: If what came is not what the Hub says it is.
     """
-    folder = BUNDLED / name if name in bundled_models() else Path(name)
-    if folder.is_dir():
-        return _in_folder(str(name), folder)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    path = _local(name)
+    if path is None:
+        return _on_hub(name, hub or HubOptions())
+    if path.is_dir():
+        return _in_folder(name, path)
+    return ModelFiles(name, None, path, None)
+
+
+def find_beside(name: str, file: str, hub: HubOptions | None = None) -> Path | None:
+    """A further file of the model ``name``, such as its card; None where the model has no such file.
+
+    Raises:
+        FileNotFoundError, PermissionError, ConnectionError, OSError, ValueError: As `find_model`.
+    """
+    path = _local(name)
+    if path is None:
+        return fetch(name, file, hub or HubOptions())
+    return path / file if (path / file).is_file() else None
+
+
+def _local(name: str) -> Path | None:
+    """The folder or file that ``name`` means on this machine; None where it means a repository."""
+    if name in bundled_models():
+        return BUNDLED / name
+    path = Path(name)
+    if path.is_dir() or (path.suffix == ".safetensors" and path.is_file()):
+        return path
+    if path.is_file():
+        raise FileNotFoundError(f"model must be a folder or a .safetensors file, got {name!r}")
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or path.suffix == ".safetensors":
         raise FileNotFoundError(
             f"model must be one of {', '.join(bundled_models()) or 'the bundled names'}, an existing folder "
             f"or a Hub repository user/name, got {name!r}"
         )
-    return _on_hub(name, hub)
-
-
-def find_beside(name: str, file: str, **hub: Any) -> Path | None:
-    """A further file of the model ``name``, such as its card; None where the model has no such file.
-
-    Args:
-        name: As for ``find_model``.
-        file: Name of the file.
-        hub: As for ``find_model``.
-
-    Raises:
-        FileNotFoundError: If there is no such model.
-        ConnectionError: If the Hub cannot be reached and the cache does not hold the file.
-    """
-    folder = BUNDLED / name if name in bundled_models() else Path(name)
-    if folder.is_dir():
-        return folder / file if (folder / file).is_file() else None
-    find_model(name, **hub)
-    try:
-        return Path(hf_hub_download(name, file, library_name="sr_hub", **hub))
-    except EntryNotFoundError:
-        return None
+    return None
 
 
 def _in_folder(name: str, folder: Path) -> ModelFiles:
@@ -95,86 +97,101 @@ def _in_folder(name: str, folder: Path) -> ModelFiles:
         if not (folder / file).is_file():
             raise FileNotFoundError(_lacks(str(folder), file, [path.name for path in folder.iterdir()]))
     fidelity = folder / FIDELITY_FILE
-    return ModelFiles(
+    files = ModelFiles(
         name, folder / CONFIG_FILE, folder / WEIGHTS_FILE, fidelity if fidelity.is_file() else None
     )
+    return _with_both_ends(files)
+
+
+def _on_hub(repo_id: str, hub: HubOptions) -> ModelFiles:
+    config = fetch(repo_id, CONFIG_FILE, hub)
+    if config is not None:
+        # The other files of the same commit, even if someone pushes meanwhile.
+        hub = hub.at_commit_of(config)
+    weights = fetch(repo_id, WEIGHTS_FILE, hub)
+    if config is None or weights is None:
+        missing = CONFIG_FILE if config is None else WEIGHTS_FILE
+        raise FileNotFoundError(_lacks(repo_id, missing, list_files(repo_id, hub)))
+    try:
+        fidelity = fetch(repo_id, FIDELITY_FILE, hub)
+    except ConnectionError:
+        # A cache that does not say whether the repository has this file: the header of the weights does.
+        if _header(weights).get("ends") != "1":
+            raise
+        fidelity = None
+    return _with_both_ends(ModelFiles(repo_id, config, weights, fidelity))
+
+
+def _with_both_ends(files: ModelFiles) -> ModelFiles:
+    """``files``, if they hold the second end where the header of the first tells of one."""
+    if files.fidelity is None and _header(files.weights).get("ends") == "2":
+        raise FileNotFoundError(
+            f"{files.name} must hold {FIDELITY_FILE}, the other end of its family, which is not there"
+        )
+    return files
 
 
 def _lacks(where: str, file: str, others: list[str]) -> str:
-    pickles = [other for other in others if other.endswith((".bin", ".pth", ".pt", ".ckpt"))]
-    if file == WEIGHTS_FILE and pickles:
+    pickles = [other for other in others if other.endswith((".bin", ".pth", ".pt", ".ckpt", ".pkl"))]
+    if WEIGHTS_FILE not in others and pickles:
         return (
             f"{where} has pickle weights only ({pickles[0]}); loading pickle can run code, so it is refused"
         )
     return f"{where} must hold {file}, which is not there"
 
 
-def _on_hub(repo_id: str, hub: dict[str, Any]) -> ModelFiles:
-    def fetch(file: str) -> Path:
-        return Path(hf_hub_download(repo_id, file, library_name="sr_hub", **hub))
-
-    file = CONFIG_FILE
-    try:
-        config = fetch(CONFIG_FILE)
-        file = WEIGHTS_FILE
-        weights = fetch(WEIGHTS_FILE)
-    except RepositoryNotFoundError as error:
-        raise FileNotFoundError(
-            f"no repository {repo_id} on the Hub, or it is private and the token does not open it"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise FileNotFoundError(f"{repo_id} has no revision {hub.get('revision')!r}") from error
-    except LocalEntryNotFoundError as error:
-        raise ConnectionError(
-            f"{repo_id}: {file} is not in the cache and the Hub cannot be reached"
-        ) from error
-    except EntryNotFoundError as error:
-        raise FileNotFoundError(_lacks(repo_id, file, [])) from error
-    except HFValidationError as error:
-        raise FileNotFoundError(f"model must be a Hub repository user/name, got {repo_id!r}") from error
-    except HfHubHTTPError as error:
-        raise ConnectionError(f"the Hub did not give {file} of {repo_id}: {error}") from error
-    try:
-        fidelity = fetch(FIDELITY_FILE)
-    except EntryNotFoundError:
-        fidelity = None  # LocalEntryNotFoundError too: offline, a file never cached is not there
-    return ModelFiles(repo_id, config, weights, fidelity)
-
-
-def read_config(path: Path, limits: Mapping[str, tuple[int, int]]) -> dict[str, int]:
-    """The whole-number settings of ``config.json``.
+def read_config(files: ModelFiles, limits: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+    """The whole-number settings of ``config.json``, or of the header of a lone weights file.
 
     Args:
-        path: The file.
+        files: The model.
         limits: Smallest and largest value by name; exactly these names must be there.
 
     Raises:
         ValueError: If it is not a JSON object of these names, or a value is no whole number in its limits.
     """
+    if files.config is not None:
+        place, text = str(files.config), files.config.read_bytes()
+    else:
+        header = _header(files.weights)
+        if "config" not in header:
+            raise ValueError(
+                f"{files.weights} must carry its config in its header, as save_pretrained writes it, or lie "
+                f"in a folder with {CONFIG_FILE} that is named instead"
+            )
+        place, text = f"the header of {files.weights}", header["config"].encode()
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} must be JSON, got: {error}") from error
+        raise ValueError(f"{place} must be JSON, got: {error}") from error
     if not isinstance(config, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(config).__name__}")
+        raise ValueError(f"{place} must hold a JSON object, got {type(config).__name__}")
     missing, unknown = sorted(set(limits) - set(config)), sorted(set(config) - set(limits))
     if missing or unknown:
         raise ValueError(
-            f"{path} must have exactly the fields {', '.join(limits)}; "
+            f"{place} must have exactly the fields {', '.join(limits)}; "
             f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}"
         )
     for name, (least, most) in limits.items():
         value = config[name]
         if type(value) is not int or not least <= value <= most:
-            raise ValueError(f"{path}: {name} must be a whole number from {least} to {most}, got {value!r}")
+            raise ValueError(f"{place}: {name} must be a whole number from {least} to {most}, got {value!r}")
     return config
 
 
-def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, as float32, with exactly the names and shapes of ``expected``.
+def read_weights(
+    path: Path, expected: Mapping[str, Tensor], dtype: torch.dtype | None = torch.float32
+) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, with exactly the names and shapes of ``expected``.
+
+    Args:
+        path: The file.
+        expected: Tensors of the shapes that must be there.
+        dtype: What to convert to; None keeps the file's.
 
     Raises:
-        ValueError: If the file is broken, or names or shapes differ; the message names the first of them.
+        ValueError: If the file is broken, names or shapes differ, or a value is not finite; the message names
+            the first of them.
     """
     try:
         tensors = load_file(path)
@@ -191,4 +208,20 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
             raise ValueError(
                 f"{path}: {name} must have shape {tuple(expected[name].shape)}, got {tuple(value.shape)}"
             )
-    return {name: value.float() for name, value in tensors.items()}
+        if not value.is_floating_point():
+            raise ValueError(f"{path}: {name} must be of floating point, got {value.dtype}")
+        if not value.isfinite().all():
+            raise ValueError(f"{path}: {name} must be finite, got NaN or infinity")
+    kinds = {value.dtype for value in tensors.values()}
+    if dtype is None and len(kinds) > 1:
+        raise ValueError(f"{path} must be of one dtype to keep it, got {', '.join(sorted(map(str, kinds)))}")
+    return {name: value if dtype is None else value.to(dtype) for name, value in tensors.items()}
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The text values in a safetensors file's header."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(f"{path} must be a whole safetensors file, got: {error}") from error

@@ -28,7 +28,7 @@ from sr_hub.losses import find_vgg
 from sr_hub.model_card import PICTURE_FILE, CardOptions, write_card
 from sr_hub.phases import AdversarialPhase, Phase, PixelPhase
 from sr_hub.precision import resolve_precision
-from sr_hub.pretrained import FIDELITY_FILE, read_weights
+from sr_hub.pretrained import read_weights
 from sr_hub.sheet import CentreCrops, save_sheet
 from sr_hub.training_record import RECORD_FILE, Data, describe_run, legs_before, this_machine, write_record
 
@@ -357,9 +357,7 @@ class _Run:
         """Writes ``model/``: config, weights, and beside a GAN model the pixel-loss end it came from."""
         folder = self.folder / "model"
         if self.rank == 0:
-            generator.save_pretrained(folder)
-            if fidelity is not None:
-                save_weights(fidelity, folder / FIDELITY_FILE)
+            generator.save_pretrained(folder, fidelity=fidelity)
             self._describe(folder)
             plot_curves(self.folder / "metrics.jsonl", self.folder / "curves.png")
         return folder

@@ -13,19 +13,23 @@ PACKAGE = ROOT / "sr_hub"
 
 # Each module imports only from the layers before its own, never from its own or a later one.
 LAYERS = (
+    {"licenses", "hub_files", "hub_store"},
     {"resample", "metrics", "tiling", "pixels", "deep_color", "exif", "precision", "pretrained"}
     | {"fused"}
-    | {"whole_files", "row_resize", "memory"}
-    | {"discriminator", "losses", "optimizers", "expansion", "config", "checkpoint", "curves"},
+    | {"whole_files", "row_resize", "memory", "strip_writers"}
+    | {"discriminator", "losses", "optimizers", "expansion", "config", "checkpoint", "curves"}
+    | {"loopback_hub"},
     {"training_record"},
     {"model_card"},
+    {"publishing"},
     {"images", "degradations", "generator"},
-    {"data", "inference", "ensemble", "consistency", "provenance", "folders"},
+    {"encoding", "ensemble", "consistency"},
+    {"data", "inference", "provenance", "folders"},
     {"evaluation", "phases", "comparison", "streaming"},
     {"sheet", "enlarging"},
     {"pipeline"},
     {"training"},
-    {"cli_card", "cli_evaluate", "cli_upscale"},
+    {"cli_card", "cli_evaluate", "cli_hub", "cli_push", "cli_upscale"},
     {"cli"},
     {"__init__"},
     {"__main__"},

@@ -1,0 +1,207 @@
+"""Pushes a model's folder to the Hub: exactly the model's files, in one commit, after every check."""
+
+import fnmatch
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # named, not declared, there
+
+from sr_hub.config import TrainConfig
+from sr_hub.hub_files import one_sentence
+from sr_hub.licenses import check_license
+from sr_hub.model_card import (
+    CARD_FILE,
+    CardOptions,
+    is_rendered,
+    license_of,
+    pictures,
+    render_card,
+)
+from sr_hub.pretrained import CONFIG_FILE, FIDELITY_FILE, WEIGHTS_FILE
+from sr_hub.training_record import RECORD_FILE, Leg, read_record
+
+_OURS = (CONFIG_FILE, WEIGHTS_FILE, FIDELITY_FILE, CARD_FILE, RECORD_FILE, "before_after*")
+_PLACEHOLDERS = re.compile(r"\[more information needed\]|\bTODO\b|\{\{|\{%|lorem ipsum", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class PushOptions:
+    """Where and how to push.
+
+    ``private`` counts for a new repository only. ``revision`` is a branch, made where it is missing, or
+    ``refs/pr/N``. ``card`` is a file to push in place of the rendered card.
+    """
+
+    private: bool = False
+    token: str | None = None
+    revision: str | None = None
+    create_pr: bool = False
+    commit_message: str = "Upload model"
+    card: Path | None = None
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did. Without a change there is no new commit, and ``url`` is that of the repository."""
+
+    url: str
+    commit: str
+    changed: bool
+    files: tuple[str, ...]
+
+
+def push_folder(
+    folder: Path, repo_id: str, options: PushOptions | None = None, card_options: CardOptions | None = None
+) -> Pushed:
+    """Pushes config, weights, card, pictures and training record of ``folder``, and nothing else of it.
+
+    Of these files, the ones that the repository has and the folder has not are deleted in the same commit.
+
+    Args:
+        folder: As ``save_pretrained`` or training wrote it.
+        repo_id: ``user/name``; made if missing.
+        options: Where and how.
+        card_options: Licence and data statement, where the training record does not say them.
+
+    Raises:
+        FileNotFoundError: If the folder lacks config or weights, or the revision cannot be.
+        ValueError: If the licence or the statement about the training data is missing, the name of the
+            repository is none or a file is not what it should be.
+        PermissionError: If there is no token or it may not write there.
+        ConnectionError: If the Hub cannot be reached or breaks off; the repository is then as it was before.
+    """
+    options = options or PushOptions()
+    _check_name(repo_id)
+    contents = _contents(folder, repo_id, options, card_options or CardOptions())
+    api = HfApi(token=options.token, library_name="sr_hub")
+    with one_sentence(f"the push to {repo_id}", repo_id, options.revision):
+        api.create_repo(repo_id, private=options.private or None, exist_ok=True)
+        if options.revision and not options.revision.startswith("refs/"):
+            api.create_branch(repo_id, branch=options.revision, exist_ok=True)
+        before = api.model_info(repo_id, revision=options.revision)
+        there = [file.rfilename for file in before.siblings or []]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
+            for name, content in contents.items()
+        ]
+        operations += [
+            CommitOperationDelete(path_in_repo=name)
+            for name in there
+            if name not in contents and any(fnmatch.fnmatch(name, ours) for ours in _OURS)
+        ]
+        made = api.create_commit(
+            repo_id,
+            operations,
+            commit_message=options.commit_message,
+            revision=options.revision,
+            create_pr=options.create_pr,
+            parent_commit=before.sha,
+        )
+    changed = made.oid != before.sha
+    url = made.pr_url or made.commit_url if changed else f"{api.endpoint}/{repo_id}"
+    return Pushed(str(url), made.oid, changed, tuple(contents))
+
+
+def check_before_training(config: TrainConfig) -> str:
+    """The repository that the finished model will be pushed to, once all that it needs is there.
+
+    Raises:
+        ValueError: If the licence or the data statement is missing, or the name is none.
+        PermissionError: If there is no token or it may not write there.
+        ConnectionError: If the Hub cannot be reached.
+    """
+    if not config.license:
+        raise ValueError("--push-to-hub needs --license, such as apache-2.0, got none")
+    check_license(config.license)
+    if not (config.data_statement or "").strip():
+        raise ValueError("--push-to-hub needs --data-statement, origin and licences of the images, got none")
+    wanted = config.hub_model_id or Path(config.out).resolve().name
+    _check_name(wanted)
+    with one_sentence("the check of the token", wanted):
+        account = HfApi(token=config.hub_token, library_name="sr_hub").whoami()
+    if account.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise PermissionError("the Hub token must be one that may write, got one that may only read")
+    if "/" not in wanted:
+        wanted = f"{account['name']}/{wanted}"
+        _check_name(wanted)
+    owners = [account["name"], *(entry["name"] for entry in account.get("orgs", []))]
+    if wanted.split("/")[0] not in owners:
+        raise PermissionError(f"--hub-model-id must be of {' or '.join(owners)}, got {wanted}")
+    return wanted
+
+
+def push_after_training(folder: Path, repo_id: str, config: TrainConfig) -> Pushed:
+    """Pushes the model that the run of ``config`` wrote to ``folder``.
+
+    Raises:
+        FileNotFoundError, ValueError, PermissionError, ConnectionError: As `push_folder`.
+    """
+    return push_folder(
+        folder,
+        repo_id,
+        PushOptions(private=config.hub_private_repo, token=config.hub_token),
+        CardOptions(license=config.license),
+    )
+
+
+def _check_name(repo_id: str) -> None:
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(
+            f"a Hub repository must be user/name of letters, digits, '-', '_' and '.', got {repo_id!r}"
+        ) from error
+
+
+def _contents(
+    folder: Path, repo_id: str, options: PushOptions, card_options: CardOptions
+) -> dict[str, bytes]:
+    """What to push by its name in the repository."""
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"{folder} must hold {file}, which is not there")
+    paths = [folder / CONFIG_FILE, folder / WEIGHTS_FILE]
+    paths += [path for path in (folder / FIDELITY_FILE, folder / RECORD_FILE) if path.is_file()]
+    contents = {path.name: path.read_bytes() for path in [*paths, *pictures(folder)]}
+    if options.card is not None:
+        card = options.card.read_text(encoding="utf-8")
+        _check_card(card, options.card)
+    else:
+        own = folder / CARD_FILE
+        if own.is_file() and not is_rendered(own.read_text(encoding="utf-8")):
+            raise ValueError(
+                f"{own} must be as it was rendered, got one edited by hand: name it as the card to push it, "
+                f"or move it away"
+            )
+        legs = read_record(folder / RECORD_FILE) if (folder / RECORD_FILE).is_file() else []
+        _check_statements(legs, card_options)
+        card = render_card(folder, replace(card_options, repo_id=repo_id))
+    contents[CARD_FILE] = card.encode()
+    return contents
+
+
+def _check_statements(legs: list[Leg], card_options: CardOptions) -> None:
+    license_ = license_of(legs, card_options)
+    if not license_:
+        raise ValueError("a push needs the licence of the weights, such as apache-2.0, got none")
+    check_license(license_)
+    said = (card_options.data_statement or "").strip() or (
+        legs and all((leg.data.statement or "").strip() for leg in legs)
+    )
+    if not said:
+        raise ValueError("a push needs a statement on origin and licences of the training images, got none")
+
+
+def _check_card(card: str, path: Path) -> None:
+    """Refuses a card by hand that the Hub, or its readers, could not use."""
+    try:
+        data = ModelCard(card).data.to_dict()
+    except ValueError as error:  # of YAML, too
+        raise ValueError(f"{path} must begin with metadata between lines ---, got: {error}") from error
+    if not data.get("license"):
+        raise ValueError(f"{path} must name a license in its metadata, got none")
+    if found := _PLACEHOLDERS.search(card):
+        raise ValueError(f"{path} must be finished, got the placeholder {found[0]!r}")
