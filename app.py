@@ -15,8 +15,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio as gr  # noqa: E402
 
 from sr_hub.comparison import compare, load_generator  # noqa: E402
+from sr_hub.encoding import write_picture  # noqa: E402
 from sr_hub.generator import DEFAULT_FIDELITY  # noqa: E402
-from sr_hub.images import write_picture  # noqa: E402
 from sr_hub.pretrained import DEFAULT_MODEL, find_model  # noqa: E402
 
 INTRODUCTION = """

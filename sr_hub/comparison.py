@@ -25,7 +25,7 @@ class Comparison:
     """What came of one picture.
 
     Attributes:
-        picture: The whole result, for ``sr_hub.images.write_picture``.
+        picture: The whole result, for ``sr_hub.encoding.write_picture``.
         bicubic: Preview of bicubic resizing, 8 bits.
         sr: Preview of the result, of the same size and place.
         facts: Sizes as width x height, seconds, device and precision, in one line.

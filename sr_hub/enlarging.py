@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 import torch
 from PIL import Image
 
+from sr_hub.encoding import cannot_keep, check_fits, write_picture
 from sr_hub.folders import Job, fingerprint, is_done, note_done
-from sr_hub.images import ImageError, Picture, cannot_keep, check_fits, read_picture, write_picture
+from sr_hub.images import ImageError, Picture, read_picture
 from sr_hub.inference import Precision, Progress, upscale_picture
 from sr_hub.provenance import hash_weights
 

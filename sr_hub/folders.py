@@ -8,7 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from sr_hub.images import ImageError, writable_format
+from sr_hub.encoding import writable_format
+from sr_hub.images import ImageError
 from sr_hub.whole_files import remove_leftovers, whole_file
 
 RECORDS = ".sr-hub"

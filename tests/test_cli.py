@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from sr_hub import cli, cli_upscale, enlarging
+from sr_hub.encoding import write_picture
 from sr_hub.generator import SRGenerator, save_weights
-from sr_hub.images import Picture, read_picture, write_picture
+from sr_hub.images import Picture, read_picture
 from sr_hub.inference import upscale
 
 Result = tuple[int, str, str]

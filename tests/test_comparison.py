@@ -9,8 +9,9 @@ from PIL import Image
 
 from sr_hub import comparison
 from sr_hub.comparison import compare, load_generator
+from sr_hub.encoding import write_picture
 from sr_hub.generator import SRGenerator
-from sr_hub.images import ImageError, write_picture
+from sr_hub.images import ImageError
 from sr_hub.inference import upscale
 
 

@@ -13,17 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from sr_hub import images
-from sr_hub.images import (
-    ImageError,
-    Picture,
-    cannot_keep,
-    check_fits,
-    from_pil,
-    read_picture,
-    to_pil,
-    writable_format,
-    write_picture,
-)
+from sr_hub.encoding import cannot_keep, check_fits, writable_format, write_picture
+from sr_hub.images import ImageError, Picture, from_pil, read_picture, to_pil
 from sr_hub.pixels import extend_colors, is_grey, join_alpha, round_to
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -406,7 +397,7 @@ def test_sizes_a_format_cannot_hold_are_refused() -> None:
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "a.png"
+    path = tmp_path / "a.webp"
     write_picture(Picture(noise(4, 4, 3)), path)
     before = path.read_bytes()
 
@@ -415,7 +406,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         raise OSError("No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(ImageError, match=r"a\.png: cannot be written: No space left on device"):
+    with pytest.raises(ImageError, match=r"a\.webp: cannot be written: No space left on device"):
         write_picture(Picture(noise(5, 5, 3)), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sr_hub import inference
+from sr_hub.encoding import write_picture
 from sr_hub.generator import SRGenerator
-from sr_hub.images import ImageError, read_picture, write_picture
+from sr_hub.images import ImageError, read_picture
 from sr_hub.inference import choose_dtype, upscale, upscale_picture
 
 
@@ -344,7 +345,8 @@ def test_memory_for_twelve_megapixels(tmp_path: Path) -> None:
     Image.fromarray(noise(300, 400, 3)).resize((4000, 3000)).save(tmp_path / "a.jpg")
     program = f"""
         import resource
-        from sr_hub.generator import SRGenerator
+        from sr_hub.encoding import write_picture
+from sr_hub.generator import SRGenerator
         from sr_hub.inference import upscale
         image = upscale(SRGenerator(features=48, blocks=1), {str(tmp_path / "a.jpg")!r})
         assert image.size == (16000, 12000)

@@ -1,0 +1,202 @@
+"""Pictures into files: which formats hold what, and files that appear whole or not at all."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from sr_hub.exif import tiff_entries
+from sr_hub.images import ImageError, Picture, metadata_of, reason_of, restore_range, to_pil
+from sr_hub.pixels import join_alpha, round_to
+from sr_hub.strip_writers import PngWriter, StripWriter, TiffWriter
+from sr_hub.whole_files import whole_file
+
+_LONGEST_SEGMENT = 65502  # of JPEG, less its own names
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a file format that can be written holds."""
+
+    name: str
+    alpha: bool = False
+    deep: bool = False
+    metadata: bool = False
+    strips: bool = False
+    largest_side: int = 2**31 - 1
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+_FORMATS = {
+    known.name: known
+    for known in (
+        Format("PNG", alpha=True, deep=True, metadata=True, strips=True),
+        Format("TIFF", alpha=True, deep=True, metadata=True, strips=True),
+        Format("JPEG", metadata=True, largest_side=65500, options=(("quality", 95), ("subsampling", 0))),
+        Format("WEBP", alpha=True, metadata=True, largest_side=16383, options=(("quality", 95),)),
+        Format("AVIF", alpha=True, metadata=True, largest_side=65536, options=(("quality", 90),)),
+        Format("JPEG2000", alpha=True),
+        Format("GIF", alpha=True, largest_side=65535),
+        Format("BMP"),
+        Format("TGA", alpha=True, largest_side=65535),
+        Format("PPM"),
+    )
+}
+
+
+def writable_format(path: str | os.PathLike[str]) -> Format:
+    """The format a file of this name is written in.
+
+    Raises:
+        ImageError: If the suffix names no format that can be written.
+    """
+    suffix = Path(path).suffix.lower()
+    name = Image.registered_extensions().get(suffix, "")
+    if name not in _FORMATS or name not in Image.SAVE:
+        raise ImageError(
+            f"{path}: expected a suffix of {', '.join(sorted(_FORMATS))}, got {suffix or 'none'}"
+        )
+    return _FORMATS[name]
+
+
+def check_fits(path: str | os.PathLike[str], height: int, width: int) -> Format:
+    """The format of a file of this name, which can hold a picture of this size.
+
+    Raises:
+        ImageError: If its format cannot hold that many pixels a side, or cannot be written.
+    """
+    known = writable_format(path)
+    if max(height, width) > known.largest_side:
+        raise ImageError(
+            f"{path}: {known.name} holds at most {known.largest_side} pixels a side, got {width}x{height}; "
+            "choose PNG or TIFF"
+        )
+    return known
+
+
+def cannot_keep(picture: Picture, path: str | os.PathLike[str]) -> list[str]:
+    """What a file of this name cannot hold of the picture, in words for the user."""
+    known = writable_format(path)
+    grey_float = known.name == "TIFF" and picture.pixels.shape[2] == 1
+    lost = []
+    if picture.pixels.dtype == np.uint16 and not known.deep:
+        lost.append(f"{known.name} holds 8 bits per sample: 16-bit samples are rounded")
+    if picture.pixels.dtype == np.float32 and not grey_float:
+        lost.append(f"{known.name} is written with whole numbers: float samples are rounded")
+    if picture.pixels.shape[2] in (2, 4) and not known.alpha:
+        lost.append(f"{known.name} holds no alpha: the picture is laid on white")
+    if known.name == "GIF" and picture.pixels.shape[2] > 1:
+        lost.append("GIF holds 256 colours, each visible or not: the others are dithered")
+    if not known.metadata and (picture.icc_profile or picture.exif or picture.xmp):
+        lost.append(f"{known.name} holds no colour profile, EXIF or XMP: they are dropped")
+    if _too_long(picture, known):
+        lost.append(f"{' and '.join(_too_long(picture, known))} too long for {known.name}: dropped")
+    return lost
+
+
+def write_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
+    """Write a picture to `path`, whole or not at all, in the format of its suffix.
+
+    Raises:
+        ImageError: If the format is unknown or cannot hold the size, or the file cannot be written.
+    """
+    write_strips(picture, picture.pixels.shape, [picture.pixels], path)
+
+
+def write_strips(
+    picture: Picture, shape: tuple[int, ...], strips: Iterable[np.ndarray], path: str | os.PathLike[str]
+) -> None:
+    """Write a picture that is made while it is written, from top to bottom.
+
+    PNG and TIFF need the memory of one strip; all other formats that of the picture.
+
+    Args:
+        picture: Everything but the samples; those it has are not looked at.
+        shape: ``(H, W, C)`` of the picture that is written.
+        strips: Its rows, ``(h, W, C)`` each, of one dtype.
+        path: As in `write_picture`, which names the errors.
+
+    Raises:
+        ImageError: As in `write_picture`. Errors of `strips` itself are passed on.
+    """
+    path, strips = Path(path), iter(strips)
+    known = check_fits(path, *shape[:2])
+    failed: list[Exception] = []
+    try:
+        with whole_file(path) as file:
+            _encode(picture, shape, _noting(strips, failed), known, file)
+    except Exception as error:  # encoders raise nearly anything too
+        if failed:
+            raise
+        raise ImageError(f"{path}: cannot be written: {reason_of(error)}") from error
+
+
+def _noting(strips: Iterator[np.ndarray], failed: list[Exception]) -> Iterator[np.ndarray]:
+    try:
+        yield from strips
+    except Exception as error:
+        failed.append(error)
+        raise
+
+
+def _encode(
+    picture: Picture, shape: tuple[int, ...], strips: Iterator[np.ndarray], known: Format, file: BinaryIO
+) -> None:
+    dropped: dict[str, Any] = dict.fromkeys(_too_long(picture, known))
+    picture = replace(picture, **dropped)
+    rows = (_fit(picture, strip, known) for strip in strips)
+    first = next(rows)
+    if not known.strips:
+        _encode_whole(replace(picture, pixels=np.concatenate([first, *rows])), known, file)
+        return
+    whole = (shape[0], shape[1], first.shape[2])
+    writer: StripWriter
+    if known.name == "TIFF":
+        writer = TiffWriter(file, whole, first.dtype, _tiff_tags(picture))
+    else:
+        writer = PngWriter(file, whole, first.dtype, **metadata_of(picture))
+    writer.write(first)
+    del first
+    for strip in rows:
+        writer.write(strip)
+    writer.close()
+
+
+def _fit(picture: Picture, pixels: np.ndarray, known: Format) -> np.ndarray:
+    """The rows in channels and depth as the format holds them."""
+    if not known.alpha:
+        pixels = join_alpha(pixels)
+    if pixels.dtype == np.float32 and known.name == "TIFF" and pixels.shape[2] == 1:
+        return restore_range(picture, pixels)
+    if pixels.dtype != np.uint8:
+        pixels = round_to(np.uint16 if known.deep else np.uint8, pixels)
+    if known.name == "TIFF" and pixels.shape[2] == 2 and pixels.dtype == np.uint16:
+        return pixels[..., [0, 0, 0, 1]]  # few programs, and not Pillow, read 16-bit grey with alpha
+    return pixels
+
+
+def _encode_whole(picture: Picture, known: Format, file: BinaryIO) -> None:
+    metadata = {key: value for key, value in metadata_of(picture).items() if value}
+    to_pil(picture).save(file, format=known.name, **metadata, **dict(known.options))
+
+
+def _too_long(picture: Picture, known: Format) -> list[str]:
+    """Metadata that exceeds a JPEG segment."""
+    if known.name != "JPEG":
+        return []
+    return [name for name in ("exif", "xmp") if len(getattr(picture, name) or b"") > _LONGEST_SEGMENT]
+
+
+def _tiff_tags(picture: Picture) -> dict[int, Any]:
+    tags = tiff_entries(picture.exif)
+    if picture.dpi:
+        tags |= {282: picture.dpi[0], 283: picture.dpi[1], 296: 2}
+    if picture.xmp:
+        tags[700] = picture.xmp
+    if picture.icc_profile:
+        tags[34675] = picture.icc_profile
+    return tags
