@@ -140,12 +140,12 @@ class HubStore:
     @contextmanager
     def writer(self) -> Iterator[IO[bytes]]:
         """A file to write a content into; it is gone afterwards unless `finish` took it."""
-        descriptor, name = tempfile.mkstemp(suffix=".part", dir=self.folder / "blobs")
-        try:
-            with os.fdopen(descriptor, "w+b") as file:
+        blobs = self.folder / "blobs"
+        with tempfile.NamedTemporaryFile(suffix=".part", dir=blobs, delete=False) as file:
+            try:
                 yield file
-        finally:
-            Path(name).unlink(missing_ok=True)
+            finally:
+                Path(file.name).unlink(missing_ok=True)
 
     def finish(self, part: IO[bytes], expected: str | None = None) -> str:
         """Takes what was written to ``part`` over and returns its SHA-256.

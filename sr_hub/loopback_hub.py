@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from huggingface_hub import ModelCard
+from yaml import YAMLError
 
 from sr_hub.hub_store import HubStore, Repository, StoredFile, check_path
 from sr_hub.licenses import check_license
@@ -316,16 +317,19 @@ class _Handler(BaseHTTPRequestHandler):
     def validate_yaml(self) -> None:
         """The Hub's check of a card's metadata: that it is there, well formed, and names a known licence."""
         content = self._json()["content"]
-        errors = []
+        errors, warnings = [], []
         try:
             data = ModelCard(content).data.to_dict()
             if not data:
-                errors.append("empty or missing yaml metadata in repo card")
+                warnings.append("empty or missing yaml metadata in repo card")
             elif data.get("license") is not None:
                 check_license(data["license"])
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, YAMLError) as error:
             errors.append(str(error))
-        answer = {"errors": [{"message": error} for error in errors], "warnings": []}
+        answer = {
+            "errors": [{"message": error} for error in errors],
+            "warnings": [{"message": warning} for warning in warnings],
+        }
         self._reply(answer, 400 if errors else 200)
 
     def preupload(self, name: str, revision: str) -> None:

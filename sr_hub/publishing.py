@@ -8,6 +8,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # named, not declared, there
+from yaml import YAMLError
 
 from sr_hub.config import TrainConfig
 from sr_hub.hub_files import one_sentence
@@ -199,8 +200,9 @@ def _check_card(card: str, path: Path) -> None:
     """Refuses a card by hand that the Hub, or its readers, could not use."""
     try:
         data = ModelCard(card).data.to_dict()
-    except ValueError as error:  # of YAML, too
-        raise ValueError(f"{path} must begin with metadata between lines ---, got: {error}") from error
+    except (ValueError, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} must begin with metadata between lines ---, got: {reason}") from error
     if not data.get("license"):
         raise ValueError(f"{path} must name a license in its metadata, got none")
     if found := _PLACEHOLDERS.search(card):
