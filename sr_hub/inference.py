@@ -177,6 +177,31 @@ def _check_array(array: np.ndarray) -> np.ndarray:
     return np.require(pixels, dtype=dtype, requirements=["C", "W"])  # torch takes no others
 
 
+def prepare_pixels(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Colours carried on under what is transparent, and whether the picture is grey: facts of the whole."""
+    grey = is_grey(pixels)
+    if pixels.shape[2] in (2, 4) and not pixels[..., -1].all():
+        pixels = np.concatenate([extend_colors(pixels), pixels[..., -1:]], axis=2)
+    return pixels, grey
+
+
+def upscale_prepared(
+    generator: torch.nn.Module,
+    pixels: np.ndarray,
+    tile_size: int | None,
+    precision: Precision,
+    progress: Progress | None,
+    *,
+    grey: bool,
+) -> np.ndarray:
+    """``(H, W, C)`` uint8, uint16 or float32 to ``(scale*H, scale*W, C)`` of the same dtype."""
+    scale = _scale(generator)
+    result = np.empty((scale * pixels.shape[0], scale * pixels.shape[1], pixels.shape[2]), pixels.dtype)
+    source, target = (torch.from_numpy(array).permute(2, 0, 1)[None] for array in (pixels, result))
+    _run(generator, [source], [target], tile_size, precision, progress, grey=grey)
+    return result
+
+
 def _upscale_pixels(
     generator: torch.nn.Module,
     pixels: np.ndarray,
@@ -184,15 +209,8 @@ def _upscale_pixels(
     precision: Precision,
     progress: Progress | None,
 ) -> np.ndarray:
-    """``(H, W, C)`` uint8, uint16 or float32 to ``(scale*H, scale*W, C)`` of the same dtype."""
-    grey = is_grey(pixels)
-    if pixels.shape[2] in (2, 4) and not pixels[..., -1].all():
-        pixels = np.concatenate([extend_colors(pixels), pixels[..., -1:]], axis=2)
-    scale = _scale(generator)
-    result = np.empty((scale * pixels.shape[0], scale * pixels.shape[1], pixels.shape[2]), pixels.dtype)
-    source, target = (torch.from_numpy(array).permute(2, 0, 1)[None] for array in (pixels, result))
-    _run(generator, [source], [target], tile_size, precision, progress, grey=grey)
-    return result
+    pixels, grey = prepare_pixels(pixels)
+    return upscale_prepared(generator, pixels, tile_size, precision, progress, grey=grey)
 
 
 def _upscale_tensor(
@@ -234,7 +252,7 @@ def _run(
     device = next((weight.device for weight in generator.parameters()), torch.device("cpu"))
     dtype = choose_dtype(device, precision, eight_bit=sources[0].dtype == torch.uint8)
     if tile_size is None:
-        tile_size = _default_tile_size(generator, device, dtype)
+        tile_size = default_tile_size(generator, device, dtype)
     elif tile_size < 1:
         raise ValueError(f"tile_size must be at least 1, got {tile_size}")
     # A copy, as the caller's weights must keep their dtype; made anew each time, which takes 3 ms.
@@ -336,7 +354,7 @@ def _to_units(sr: torch.Tensor, full: float, *, grey: bool) -> torch.Tensor:
     return sr.mul_(full).round_().clamp_(0, full)
 
 
-def _default_tile_size(generator: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> int:
+def default_tile_size(generator: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> int:
     """LR pixels a side such that the widest trunk tensor of a tile, halo included, is fast to allocate."""
     if device.type != "cpu":
         return _LARGEST_TILE

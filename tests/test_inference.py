@@ -95,7 +95,7 @@ def test_eight_bits_are_the_rounded_network(generator: SRGenerator) -> None:
 
 def test_the_default_tile_is_bounded_by_memory(generator: SRGenerator) -> None:
     sizes = {
-        dtype: inference._default_tile_size(SRGenerator(features=48, blocks=8), torch.device("cpu"), dtype)
+        dtype: inference.default_tile_size(SRGenerator(features=48, blocks=8), torch.device("cpu"), dtype)
         for dtype in (torch.bfloat16, torch.float32)
     }
     for dtype, size in sizes.items():
