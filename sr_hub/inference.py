@@ -16,7 +16,7 @@ from sr_hub.fused import add_nearest
 from sr_hub.images import Picture, from_pil, read_picture, to_pil
 from sr_hub.pixels import extend_colors, is_grey
 from sr_hub.precision import has_fast_bf16
-from sr_hub.tiling import map_tiles
+from sr_hub.tiling import Sides, cut, map_tiles
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Progress = Callable[[int, int], None]
@@ -260,16 +260,13 @@ def _run(
     network.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
 
     scale = _scale(generator)
-    if (
-        sources[0].dtype == torch.uint8
-        and sources[0].shape[1] == 3
-        and not grey
-        and hasattr(network, "residual")
-    ):
-        enlarge, scale_of_tiles = partial(_enlarge_8_bits, network, device=device), 1
+    eight_bit_color = sources[0].dtype == torch.uint8 and sources[0].shape[1] == 3 and not grey
+    by_sub_pixel = eight_bit_color and hasattr(network, "residual")
+    if by_sub_pixel:
+        enlarge = partial(_enlarge_8_bits, network, device=device)
         targets = [_by_sub_pixel(target, scale) for target in targets]
     else:
-        enlarge, scale_of_tiles = partial(_enlarge, network, device=device, grey=grey), scale
+        enlarge = partial(_enlarge, network, device=device, grey=grey)
 
     def report(done: int, total: int) -> None:
         if progress is not None:
@@ -283,7 +280,8 @@ def _run(
                 target,
                 tile_size=tile_size,
                 overlap=max(_radius(generator), 1),  # 1 for alpha's neighbours
-                scale=scale_of_tiles,
+                scale=1 if by_sub_pixel else scale,
+                trims=by_sub_pixel,
                 progress=report,
             )
 
@@ -294,15 +292,18 @@ def _by_sub_pixel(target: torch.Tensor, scale: int) -> torch.Tensor:
     return split.permute(0, 3, 5, 1, 2, 4)
 
 
-def _enlarge_8_bits(network: torch.nn.Module, window: torch.Tensor, *, device: torch.device) -> torch.Tensor:
-    """As `_enlarge` for 8-bit colour, by sub-pixel: ``(1, 3, h, w)`` to ``(1, scale, scale, 3, h, w)``.
+def _enlarge_8_bits(
+    network: torch.nn.Module, window: torch.Tensor, halo: Sides, *, device: torch.device
+) -> torch.Tensor:
+    """As `_enlarge` for 8-bit colour, by sub-pixel and without the halo: ``(1, scale, scale, 3, h, w)``.
 
     The network's ``residual`` is turned into bytes band by band, before the sub-pixel step, so that the step
     moves bytes instead of floats and no float image of the output's size is ever held.
     """
     samples = window.to(device).to(torch.float32)
-    residual = network.residual(_to_input(samples, 255.0))[0]  # type: ignore[operator]  # (h, w, scale, scale, 3)
-    levels = samples[0].permute(1, 2, 0)
+    lr = _to_input(samples, 255.0)
+    residual = network.residual(lr, halo)[0]  # type: ignore[operator]  # (h, w, scale, scale, 3)
+    levels = cut(samples[0], halo).permute(1, 2, 0)
     sr = torch.empty(residual.shape, dtype=torch.uint8, device=device)
     rows = max(1, _BAND // (sr[0].numel() * 4))
     for band, part, level in zip(sr.split(rows), residual.split(rows), levels.split(rows), strict=True):

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
+Sides = tuple[int, int, int, int]
+"""Pixels at the top, bottom, left and right."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -29,6 +32,11 @@ class Span:
     def crop(self, scale: int) -> slice:
         """The kept part inside the function's result for this tile."""
         return slice((self.keep_start - self.start) * scale, (self.keep_stop - self.start) * scale)
+
+    @property
+    def halo(self) -> tuple[int, int]:
+        """How many pixels are read before and after those that are kept."""
+        return self.keep_start - self.start, self.stop - self.keep_stop
 
     def target(self, scale: int) -> slice:
         """Where the kept part is written."""
@@ -63,14 +71,32 @@ def tile_spans(length: int, tile_size: int, overlap: int) -> list[Span]:
     ]
 
 
+def cut(x: torch.Tensor, sides: Sides) -> torch.Tensor:
+    """``x`` ``(..., H, W)`` without the pixels of ``sides``; shares its memory."""
+    top, bottom, left, right = sides
+    return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
+
+
+def narrow(sides: Sides, most: int) -> Sides:
+    """At most so many pixels at each side."""
+    top, bottom, left, right = sides
+    return min(top, most), min(bottom, most), min(left, most), min(right, most)
+
+
+def less(sides: Sides, others: Sides) -> Sides:
+    """The difference, side by side."""
+    return sides[0] - others[0], sides[1] - others[1], sides[2] - others[2], sides[3] - others[3]
+
+
 def map_tiles(
-    function: Callable[[torch.Tensor], torch.Tensor],
+    function: Callable[..., torch.Tensor],
     source: torch.Tensor,
     target: torch.Tensor,
     *,
     tile_size: int,
     overlap: int,
     scale: int = 1,
+    trims: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write ``function(source)`` into `target`, one tile at a time.
@@ -87,6 +113,8 @@ def map_tiles(
         tile_size: See `tile_spans`.
         overlap: Halo in source pixels.
         scale: Target pixels per source pixel.
+        trims: Whether the function takes the window's halo (`Sides`) as its second argument and returns the
+            kept part alone.
         progress: Called with the tiles done and the number of tiles after each one.
 
     Raises:
@@ -100,11 +128,13 @@ def map_tiles(
     columns = tile_spans(width, tile_size, overlap)
     for index, (row, column) in enumerate((row, column) for row in rows for column in columns):
         window = source[..., row.window, column.window]
-        result = function(window)
-        expected = (scale * window.shape[-2], scale * window.shape[-1])
+        halo = row.halo + column.halo
+        result = function(window, halo) if trims else function(window)
+        returned = cut(window, halo) if trims else window
+        expected = (scale * returned.shape[-2], scale * returned.shape[-1])
         if result.shape[-2:] != expected:
             raise ValueError(f"function must return size {expected}, got {tuple(result.shape[-2:])}")
-        kept = result[..., row.crop(scale), column.crop(scale)]
+        kept = result if trims else result[..., row.crop(scale), column.crop(scale)]
         target[..., row.target(scale), column.target(scale)].copy_(kept)
         if progress is not None:
             progress(index + 1, len(rows) * len(columns))

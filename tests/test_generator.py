@@ -112,6 +112,20 @@ def test_bf16_weights_keep_a_float32_skip() -> None:
     assert torch.equal(sr, generator(lr))  # with a zero tail, the skip is all there is
 
 
+@pytest.mark.parametrize("blocks", [1, 2, 4])
+@pytest.mark.parametrize("share", [0, 0.2, 0.5, 0.9, 1, 1.5])
+def test_residual_without_its_halo(blocks: int, share: float) -> None:
+    """Whatever the halo, pixels are dropped only where nothing that is kept sees them."""
+    generator = tiny(blocks=blocks)
+    full = round(generator.receptive_radius * share)
+    halo = (full, full // 2, 0, full)
+    lr = torch.rand(1, 3, 2 * full + 4, 2 * full + 5)
+    expected = generator.residual(lr)[:, full : 2 * full + 4 - full // 2, : full + 5]
+    torch.testing.assert_close(generator.residual(lr, halo), expected, rtol=0, atol=1e-6)
+    with torch.inference_mode():
+        torch.testing.assert_close(generator.residual(lr, halo), expected, rtol=0, atol=1e-6)
+
+
 def test_equal_seeds_give_equal_networks() -> None:
     lr = torch.rand(1, 3, 8, 8)
     assert torch.equal(tiny()(lr), tiny()(lr))

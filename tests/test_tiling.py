@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr_hub.tiling import map_tiles, tile_spans
+from sr_hub.tiling import cut, less, map_tiles, narrow, tile_spans
 
 SIZES = st.integers(1, 70)
 
@@ -71,6 +71,22 @@ def test_tiles_are_written_into_a_strided_buffer_of_another_dtype() -> None:
     assert torch.equal(target.float(), enlarge(source))
 
 
+@settings(deadline=None, max_examples=40)
+@given(height=SIZES, width=SIZES, tile_size=st.integers(1, 80), overlap=st.integers(0, 6))
+def test_a_function_that_trims_gets_the_halo(height: int, width: int, tile_size: int, overlap: int) -> None:
+    source = torch.arange(float(height * width)).reshape(1, 1, height, width)
+    target = torch.full_like(source, torch.nan)
+    map_tiles(cut, source, target, tile_size=tile_size, overlap=overlap, trims=True)
+    assert torch.equal(target, source)
+
+
+def test_sides_by_hand() -> None:
+    x = torch.arange(20).reshape(4, 5)
+    assert cut(x, (1, 2, 0, 3)).tolist() == [[5, 6]]  # the second row's first two of five
+    assert narrow((0, 1, 2, 3), 2) == (0, 1, 2, 2)
+    assert less((4, 3, 2, 1), (1, 1, 1, 1)) == (3, 2, 1, 0)
+
+
 def test_progress_counts_every_tile() -> None:
     calls: list[tuple[int, int]] = []
     source = torch.zeros(1, 1, 10, 5)
@@ -97,5 +113,10 @@ def test_a_target_of_another_size_is_refused() -> None:
 
 
 def test_a_function_of_another_scale_is_refused() -> None:
+    untrimmed = lambda window, halo: window  # noqa: E731
+    with pytest.raises(ValueError, match=r"function must return size \(2, 2\), got \(3, 3\)"):
+        map_tiles(
+            untrimmed, torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), tile_size=1, overlap=1, trims=True
+        )
     with pytest.raises(ValueError, match=r"function must return size \(8, 8\), got \(4, 4\)"):
         map_tiles(blur, torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 8, 8), tile_size=4, overlap=2, scale=2)
