@@ -15,6 +15,9 @@ from collections.abc import Sequence
 COMMANDS = {
     "upscale": "enlarge a picture or a folder of pictures",
     "evaluate": "score a model on known pictures, beside bicubic",
+    "verify": "measure again what a model's card claims",
+    "inspect": "tell what a model is",
+    "export": "write a model as an ONNX file",
     "push": "push a model folder to the Hub",
     "hub": "a Hub on this machine, to try push and pull",
     "card": "write the model card from the facts in a model's folder",

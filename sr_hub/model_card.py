@@ -4,14 +4,16 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jinja2
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from safetensors import SafetensorError, safe_open
+from yaml import YAMLError
 
 from sr_hub.pretrained import BUNDLED, CONFIG_FILE, DEFAULT_FIDELITY, FIDELITY_FILE, WEIGHTS_FILE
 from sr_hub.training_record import RECORD_FILE, Leg, read_record, sha256_of
@@ -191,6 +193,69 @@ def read_evaluation(path: Path) -> Claim:
     return _claim(path, content)
 
 
+def claims_in_card(card: str) -> list[Claim]:
+    """The scores that the metadata of a card claims, as `render_card` wrote them.
+
+    Raises:
+        ValueError: If the metadata is broken, or a score does not say what it was measured on.
+    """
+    claims: dict[str, Claim] = {}
+    for result in _card_data(card).eval_results or []:
+        settings = result.dataset_args or {}
+        key = json.dumps([result.dataset_name, settings], sort_keys=True)
+        try:
+            claim = claims.setdefault(
+                key,
+                Claim(
+                    result.dataset_name,
+                    settings["images"],
+                    settings["lr"],
+                    settings.get("fidelity"),
+                    settings["precision"],
+                    dict.fromkeys(METRICS),
+                    dict.fromkeys(METRICS),
+                ),
+            )
+            claim.sr[result.metric_type] = float(result.metric_value)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"the score {result.metric_type} on {result.dataset_name} must be a number with images, lr "
+                f"and precision beside it, lacks {error}"
+            ) from error
+        bicubic = (result.metric_args or {}).get("bicubic")
+        claim.bicubic[result.metric_type] = bicubic
+    return list(claims.values())
+
+
+def license_in_card(card: str) -> str | None:
+    """The licence that a card's metadata names."""
+    return _card_data(card).license
+
+
+def claim_of(settings: Mapping[str, str | int], images: int, sr: object, bicubic: object) -> Claim:
+    """The claim that means of an evaluation, with fields ``psnr_y``, ``ssim_y`` and ``lpips``, amount to."""
+    fidelity = settings.get("fidelity")
+    return Claim(
+        dataset=str(settings["data"]),
+        images=images,
+        lr=str(settings["lr"]),
+        fidelity=None if fidelity is None else float(fidelity),
+        precision=str(settings["precision"]),
+        sr={metric: getattr(sr, name) for metric, name in _FIELDS.items()},
+        bicubic={metric: getattr(bicubic, name) for metric, name in _FIELDS.items()},
+    )
+
+
+def _card_data(card: str) -> ModelCardData:
+    try:
+        data = ModelCard(card).data
+    except (ValueError, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"a card must begin with metadata between lines ---, got: {reason}") from error
+    assert isinstance(data, ModelCardData)
+    return data
+
+
 def _template() -> str:
     """``model_card.md``: beside the module when installed, at the root of a checkout."""
     here = Path(__file__).parent
@@ -237,21 +302,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _claim(path: Path, content: dict[str, Any]) -> Claim:
     try:
-        settings, means = content["settings"], content["mean"]
-        by_metric = {
-            which: {metric: means[which][name] for metric, name in _FIELDS.items()}
-            for which in ("sr", "bicubic")
-        }
-        fidelity = settings.get("fidelity")
-        return Claim(
-            dataset=settings["data"],
-            images=len(content["images"]),
-            lr=settings["lr"],
-            fidelity=None if fidelity is None else float(fidelity),
-            precision=settings["precision"],
-            **by_metric,
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        means = content["mean"]
+        sr, bicubic = (SimpleNamespace(**means[which]) for which in ("sr", "bicubic"))
+        return claim_of(content["settings"], len(content["images"]), sr, bicubic)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} must hold scores of sr-hub evaluate --json, lacks {error}") from error
 
 

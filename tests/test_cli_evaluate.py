@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sr_hub import cli_evaluate
+from sr_hub import cli_evaluate, measuring
 from sr_hub.degradations import bicubic, photo
 from sr_hub.evaluation import evaluate, find_pairs, load_samples
 from sr_hub.generator import DEFAULT_FIDELITY, SRGenerator, save_weights
@@ -69,7 +69,7 @@ def test_tiles_do_not_change_scores(
         return [image["sr"]["psnr_y"] for image in json.loads((tmp_path / "s.json").read_text())["images"]]
 
     whole = scores()
-    monkeypatch.setattr(cli_evaluate, "_TILE_SIZE", 3)
+    monkeypatch.setattr(measuring, "_TILE_SIZE", 3)
     assert scores() == pytest.approx(whole, abs=1e-3)
 
 

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "sr_hub"
 LAYERS = (
     {"licenses", "hub_files", "hub_store"},
     {"resample", "metrics", "tiling", "pixels", "deep_color", "exif", "precision", "pretrained"}
-    | {"fused"}
+    | {"fused", "allocator"}
     | {"whole_files", "row_resize", "memory", "strip_writers"}
     | {"discriminator", "losses", "optimizers", "expansion", "config", "checkpoint", "curves"}
     | {"loopback_hub"},
@@ -23,13 +23,22 @@ LAYERS = (
     {"model_card"},
     {"publishing"},
     {"images", "degradations", "generator"},
-    {"encoding", "ensemble", "consistency"},
-    {"data", "inference", "provenance", "folders"},
-    {"evaluation", "phases", "comparison", "streaming"},
-    {"sheet", "enlarging"},
+    {"encoding", "stripping", "ensemble", "consistency"},
+    {"data", "inference", "provenance", "folders", "animation"},
+    {"evaluation", "phases", "comparison", "streaming", "onnx_export"},
+    {"sheet", "enlarging", "measuring"},
     {"pipeline"},
     {"training"},
-    {"cli_card", "cli_evaluate", "cli_hub", "cli_push", "cli_upscale"},
+    {
+        "cli_card",
+        "cli_evaluate",
+        "cli_export",
+        "cli_hub",
+        "cli_inspect",
+        "cli_push",
+        "cli_upscale",
+        "cli_verify",
+    },
     {"cli"},
     {"__init__"},
     {"__main__"},

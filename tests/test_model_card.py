@@ -150,7 +150,7 @@ def test_a_card_edited_by_hand_is_noticed(folder: Path) -> None:
         ("results/x.json", "{", "x.json must be JSON"),
         ("results/x.json", "[]", "must hold a JSON object, got list"),
         ("results/x.json", '{"a": 1}', "must hold scores of sr-hub evaluate --json .* got a"),
-        ("results/x.json", '{"mean": {}}', "must hold scores of sr-hub evaluate --json, lacks 'settings'"),
+        ("results/x.json", '{"mean": {}}', "must hold scores of sr-hub evaluate --json, lacks 'sr'"),
         ("training_record.json", "{", "training_record.json must be JSON"),
         ("training_record.json", "[]", "must hold an object with a list legs, got list"),
         ("training_record.json", '{"legs": [{"seed": 1}]}', "a leg must have the fields of a training run"),

@@ -48,6 +48,84 @@ def test_half_precision_files_load_as_float32(tmp_path: Path) -> None:
     assert SRGenerator.from_pretrained(tmp_path).body.weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_dtype_of_the_file_is_kept_on_request(family: Path, dtype: torch.dtype) -> None:
+    for name in ("model", "fidelity"):
+        path = family / f"{name}.safetensors"
+        save_file({key: value.to(dtype) for key, value in load_file(path).items()}, path)
+    kept = SRGenerator.from_pretrained(family, dtype="auto", fidelity=0)
+    assert {value.dtype for value in kept.parameters()} == {dtype}
+    assert torch.equal(kept.body.weight, tiny(0).body.weight.to(dtype))
+    assert SRGenerator.from_pretrained(family, dtype=torch.float64).body.weight.dtype == torch.float64
+
+
+def test_mixed_dtypes_cannot_be_kept(tmp_path: Path) -> None:
+    tiny().save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    save_file({**weights, "body.bias": weights["body.bias"].half()}, path)
+    with pytest.raises(ValueError, match="must be of one dtype to keep it, got torch.float16, torch.float32"):
+        SRGenerator.from_pretrained(tmp_path, dtype="auto")
+    assert SRGenerator.from_pretrained(tmp_path).body.bias.dtype == torch.float32
+
+
+def test_one_file_is_enough(family: Path, tmp_path: Path) -> None:
+    lr = torch.rand(1, 3, 8, 8)
+    for name, seed in (("model", 0), ("fidelity", 1)):
+        file = (family / f"{name}.safetensors").rename(tmp_path / f"any-{name}.safetensors")
+        assert torch.equal(SRGenerator.from_pretrained(file)(lr), tiny(seed)(lr))
+        with pytest.raises(ValueError, match="one end only"):
+            SRGenerator.from_pretrained(file, fidelity=0.5)
+
+
+def test_a_lone_file_without_its_config(tmp_path: Path) -> None:
+    save_file(tiny().state_dict(), tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="must carry its config in its header"):
+        SRGenerator.from_pretrained(tmp_path / "a.safetensors")
+    save_file(tiny().state_dict(), tmp_path / "a.safetensors", metadata={"config": '{"scale": 9}'})
+    with pytest.raises(ValueError, match="the header of .*a.safetensors must have exactly the fields"):
+        SRGenerator.from_pretrained(tmp_path / "a.safetensors")
+
+
+def test_files_of_another_kind(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"x")
+    with pytest.raises(
+        FileNotFoundError, match=r"must be a folder or a .safetensors file, got .*weights.pth"
+    ):
+        SRGenerator.from_pretrained(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.full((8,), float("nan")), "body.bias must be finite, got NaN or infinity"),
+        (torch.zeros(8, dtype=torch.int32), "body.bias must be of floating point, got torch.int32"),
+    ],
+)
+def test_weights_that_are_no_numbers(tmp_path: Path, value: torch.Tensor, message: str) -> None:
+    tiny().save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    save_file({**load_file(path), "body.bias": value}, path)
+    with pytest.raises(ValueError, match=message):
+        SRGenerator.from_pretrained(tmp_path)
+
+
+def test_saving_over_another_model_leaves_nothing_of_it(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    tiny(0).save_pretrained(folder, fidelity=tiny(1))
+    (folder / "training_record.json").write_text('{"legs": []}')
+    tiny(0).save_pretrained(folder, fidelity=tiny(1))  # the same again: the record stays true
+    assert (folder / "training_record.json").exists()
+    tiny(2).save_pretrained(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert torch.equal(SRGenerator.from_pretrained(folder).body.weight, tiny(2).body.weight)
+    (folder / "results").mkdir()
+    (folder / "results" / "s.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="must not hold results/ of other weights: save elsewhere"):
+        tiny(3).save_pretrained(folder)
+    assert torch.equal(SRGenerator.from_pretrained(folder).body.weight, tiny(2).body.weight)
+
+
 @pytest.mark.parametrize("fidelity", [-0.1, 1.1, float("nan")])
 def test_fidelity_out_of_range(family: Path, fidelity: float) -> None:
     with pytest.raises(ValueError, match=r"fidelity must lie in \[0, 1\], got"):

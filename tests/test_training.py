@@ -1,7 +1,10 @@
 """Runs of the trainer as a user starts them: whole, killed, resumed, by two processes, broken."""
 
+import hashlib
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +20,9 @@ from safetensors.torch import load_file, save_file
 
 from sr_hub import SRGenerator, training
 from sr_hub.config import TrainConfig
+from sr_hub.loopback_hub import LoopbackHub
 from sr_hub.losses import VGG19Features
+from sr_hub.publishing import check_before_training
 from sr_hub.training import NonFiniteLossError, learning_rate_factor, train
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +62,8 @@ def flags(config: TrainConfig) -> list[str]:
     for name, value in vars(config).items():
         default = TrainConfig.__dataclass_fields__[name].default
         if value != default:
-            arguments += [f"--{name.replace('_', '-')}", str(value)]
+            flag = f"--{name.replace('_', '-')}"
+            arguments += [flag] if value is True else [flag, str(value)]
     return arguments
 
 
@@ -220,6 +226,116 @@ def test_a_loss_that_is_not_finite_names_its_term_and_step(
     ):
         train(settings(material, tmp_path))
     assert json.loads((tmp_path / "checkpoint.json").read_text())["done"]["pixel"] == 6
+
+
+def record(folder: Path) -> list[dict]:
+    return json.loads((folder / "model" / "training_record.json").read_text())["legs"]
+
+
+def test_the_record_tells_what_was_done(material: Path, whole: Path) -> None:
+    (leg,) = record(whole)
+    assert leg["steps"] == {"pixel": 12, "adversarial": 8} and leg["seed"] == 0 and leg["start"] is None
+    assert leg["data"] == {"statement": None, "images": 4, "megapixels": 0.1}  # 4 x 128 x 128
+    last = [line for line in lines(whole) if "psnr_y" in line][-1]
+    assert leg["validation"]["psnr_y"] == pytest.approx(last["psnr_y"], abs=1e-4)
+    assert leg["validation"]["psnr_y_bicubic"] == pytest.approx(last["psnr_y_bicubic"], abs=1e-4)
+    assert leg["hours"] == pytest.approx(lines(whole)[-1]["seconds"] / 3600, abs=1e-3)
+    assert leg["machine"]["device"] == "cpu" and leg["machine"]["threads"] == 1 and leg["machine"]["name"]
+    assert leg["versions"]["torch"] == torch.__version__ and leg["versions"]["sr_hub"]
+    assert leg["settings"]["batch_size"] == 2 and leg["settings"]["data"] == "photos"
+    everything = (whole / "model" / "training_record.json").read_text() + (
+        whole / "model" / "README.md"
+    ).read_text()
+    assert str(material) not in everything, "paths of this machine are nobody's affair"
+
+
+def test_the_recorded_command_trains_the_same_model(material: Path, tmp_path: Path, whole: Path) -> None:
+    """Its paths are names only, so it is run where these names are."""
+    (leg,) = record(whole)
+    command = shlex.split(leg["command"])
+    assert command[:2] == ["python", "train.py"]
+    for name in ("photos", "vgg.safetensors"):
+        (tmp_path / name).symlink_to(material / name)
+    command[:2] = [sys.executable, str(ROOT / "train.py")]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert_equal_weights(tmp_path / whole.name, whole)
+
+
+def test_the_card_and_a_picture_lie_beside_the_weights(whole: Path) -> None:
+    card = (whole / "model" / "README.md").read_text()
+    assert f"# {whole.name}\n" in card and record(whole)[0]["command"] in card
+    sheet = whole / "sheets" / "adversarial-000008.png"
+    assert (whole / "model" / "before_after.png").read_bytes() == sheet.read_bytes()
+
+
+def test_a_second_run_carries_the_legs_of_the_first(material: Path, tmp_path: Path, whole: Path) -> None:
+    config = replace(
+        settings(material, tmp_path), init=str(whole / "model"), init_fidelity=0.25, pixel_steps=0,
+        adversarial_steps=1, seed=5, data_statement="Noise of mine.", license="cc0-1.0",
+    )  # fmt: skip
+    train(config)
+    first, second = record(tmp_path)
+    assert first == record(whole)[0]
+    assert second["seed"] == 5 and second["steps"] == {"adversarial": 1}
+    digest = hashlib.sha256((whole / "model" / "model.safetensors").read_bytes()).hexdigest()
+    assert second["start"] == {
+        "model": f"{whole.name}/model", "hub": False, "fidelity": 0.25, "sha256": digest
+    }  # fmt: skip
+    assert second["license"] == "cc0-1.0" and second["data"]["statement"] == "Noise of mine."
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "### Run 2 of 2" in card and "license: cc0-1.0" in card
+
+
+def test_training_pushes_its_model(material: Path, tmp_path: Path, hub: LoopbackHub) -> None:
+    config = replace(
+        settings(material, tmp_path / "my-run"), adversarial_steps=0, push_to_hub=True, license="mit",
+        data_statement="Noise of mine.", hub_private_repo=True, hub_token=hub.token,
+    )  # fmt: skip
+    result = subprocess.run(command(config), capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert f"pushed to {hub.url}/me/my-run/commit/" in result.stdout
+    repository = hub.store.load("me/my-run")
+    assert repository is not None and repository.private
+    names = set(repository.commits[repository.refs["main"]].files) - {".gitattributes"}
+    assert names == {
+        "config.json", "model.safetensors", "README.md", "before_after.png", "training_record.json"
+    }  # fmt: skip
+    pulled = SRGenerator.from_pretrained("me/my-run", token=hub.token, cache_dir=tmp_path / "cache")
+    assert torch.equal(
+        pulled.body.weight, SRGenerator.from_pretrained(tmp_path / "my-run" / "model").body.weight
+    )
+    for path in (tmp_path / "my-run").rglob("*"):
+        assert path.is_dir() or hub.token.encode() not in path.read_bytes(), f"{path} holds the token"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"license": None}, "--push-to-hub needs --license, such as apache-2.0, got none"),
+        ({"license": "mine"}, "license must be as the Hub names it, such as apache-2.0"),
+        ({"data_statement": None}, "--push-to-hub needs --data-statement"),
+        ({"hub_token": "hf_wrong"}, "the Hub does not accept the token"),
+        ({"hub_token": None}, "a Hub token is needed"),
+        ({"hub_model_id": "you/thing"}, "--hub-model-id must be of me, got you/thing"),
+        ({"hub_model_id": "a b"}, "a Hub repository must be user/name of letters"),
+    ],
+)
+def test_a_push_that_cannot_be_ends_before_the_first_step(
+    material: Path, tmp_path: Path, hub: LoopbackHub, change: dict, message: str
+) -> None:
+    wanted = {
+        "push_to_hub": True, "license": "mit", "data_statement": "Mine.", "hub_token": hub.token, **change
+    }  # fmt: skip
+    with pytest.raises((ValueError, PermissionError), match=re.escape(message)):
+        check_before_training(replace(settings(material, tmp_path / "run"), **wanted))
+    assert hub.store.names() == []
+
+
+def test_a_refused_push_leaves_no_run_folder(material: Path, tmp_path: Path, hub: LoopbackHub) -> None:
+    config = replace(settings(material, tmp_path / "run"), push_to_hub=True, hub_token=hub.token)
+    result = subprocess.run(command(config), capture_output=True, text=True)
+    assert result.returncode == 2 and not (tmp_path / "run").exists()
+    assert result.stderr == "train.py: --push-to-hub needs --license, such as apache-2.0, got none\n"
 
 
 @pytest.mark.parametrize(

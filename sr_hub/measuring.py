@@ -1,0 +1,103 @@
+"""Scores of a model, given by its name, on a folder of pictures."""
+
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sr_hub.degradations import DEGRADATIONS
+from sr_hub.evaluation import Evaluation, Observer, Pair, evaluate, find_pairs, load_samples
+from sr_hub.generator import DEFAULT_FIDELITY, SRGenerator
+from sr_hub.hub_files import HubOptions
+from sr_hub.metrics import LPIPS
+from sr_hub.precision import resolve_precision
+from sr_hub.pretrained import find_model
+from sr_hub.tiling import map_tiles
+
+_TILE_SIZE = 512  # LR pixels; bounds the memory of large pictures
+
+
+def measure(
+    model: str,
+    folder: Path,
+    *,
+    fidelity: float | None = None,
+    degradation: str | None = None,
+    seed: int = 0,
+    precision: str = "fp32",
+    lpips: LPIPS | None = None,
+    hub: HubOptions | None = None,
+    observers: Sequence[Observer] = (),
+) -> Evaluation:
+    """Scores ``model`` and bicubic on the pictures of ``folder``, with a progress bar on stderr.
+
+    Args:
+        model: Bundled name, model folder or Hub repository.
+        folder: As for `sr_hub.evaluation.find_pairs`.
+        fidelity: Blend of a model with two ends.
+        degradation: Makes LR images of the HR ones; None uses the folder's LR images, and bicubic where
+            there are none.
+        seed: Of the degradation.
+        precision: Of the network.
+        lpips: Measures LPIPS, too.
+        hub: How to get a repository.
+        observers: As for `sr_hub.evaluation.evaluate`.
+
+    Raises:
+        OSError, ValueError: If model, folder or a picture is missing or bad.
+    """
+    if seed < 0:
+        raise ValueError(f"seed must not be negative, got {seed}")
+    generator = SRGenerator.from_pretrained(model, fidelity=fidelity, **vars(hub or HubOptions()))
+    pairs = find_pairs(folder, generator.scale, use_lr=degradation is None)
+    made_by = degradation or "bicubic"
+    if made_by not in DEGRADATIONS:
+        raise ValueError(f"degradation must be one of {', '.join(sorted(DEGRADATIONS))}, got {made_by!r}")
+    samples = load_samples(pairs, generator.scale, degradation=DEGRADATIONS[made_by], seed=seed)
+    dtype = resolve_precision(precision, torch.device("cpu"))
+    settings: dict[str, str | int] = {"model": model}
+    if find_model(model, hub).fidelity is not None:
+        settings["fidelity"] = str(DEFAULT_FIDELITY if fidelity is None else fidelity)
+    settings |= {
+        "data": folder.resolve().name,
+        "lr": f"{made_by}, seed {seed}" if _made(pairs) else "as published",
+        "precision": str(dtype).removeprefix("torch."),
+        "torch": f"{torch.__version__}, {platform.machine()}",
+    }
+    return evaluate(
+        _tiled(generator, dtype),
+        tqdm(samples, total=len(pairs), unit="image", file=sys.stderr, disable=None),
+        generator.scale,
+        lpips=lpips,
+        observers=observers,
+        settings=settings,
+    )
+
+
+def _made(pairs: list[Pair]) -> bool:
+    return all(pair.lr is None for pair in pairs)
+
+
+def _tiled(generator: SRGenerator, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Returns ``generator`` in ``dtype``, run over tiles that give the whole image's result."""
+    scale = generator.scale
+    generator.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def upscale(lr: Tensor) -> Tensor:
+        height, width = lr.shape[-2:]
+        sr = torch.empty(1, 3, scale * height, scale * width)
+        map_tiles(
+            lambda window: generator(window.contiguous(memory_format=torch.channels_last)),
+            lr,
+            sr,
+            tile_size=_TILE_SIZE,
+            overlap=generator.receptive_radius,
+            scale=scale,
+        )
+        return sr
+
+    return upscale
