@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from sr_hub.allocator import LARGEST_KEPT_BLOCK, freed_memory_kept
 from sr_hub.fused import add_nearest
 from sr_hub.images import Picture, from_pil, read_picture, to_pil
 from sr_hub.pixels import extend_colors, is_grey
@@ -23,9 +24,6 @@ Progress = Callable[[int, int], None]
 Enlargeable = TypeVar("Enlargeable", Image.Image, np.ndarray, torch.Tensor)
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-# glibc gives larger blocks back to the system when they are freed, so their pages are mapped anew for every
-# layer. A network of 48 features took 6.3 us per LR pixel below this size and 9.5 us above.
-_LARGEST_KEPT_BLOCK = 2**25
 _BAND = 2**21  # bytes of floats turned into samples at once: they stay in a core's cache
 _SMALLEST_TILE, _LARGEST_TILE = 64, 1024
 
@@ -272,7 +270,7 @@ def _run(
         if progress is not None:
             progress(index * total + done, len(sources) * total)
 
-    with torch.inference_mode():
+    with torch.inference_mode(), freed_memory_kept():
         for index, (source, target) in enumerate(zip(sources, targets, strict=True)):  # noqa: B007
             map_tiles(
                 enlarge,
@@ -361,5 +359,5 @@ def default_tile_size(generator: torch.nn.Module, device: torch.device, dtype: t
         return _LARGEST_TILE
     kernels = [weight for weight in generator.parameters() if weight.ndim == 4]
     channels = max((min(kernel.shape[:2]) for kernel in kernels), default=3)
-    side = math.isqrt(_LARGEST_KEPT_BLOCK // (channels * dtype.itemsize))
+    side = math.isqrt(LARGEST_KEPT_BLOCK // (channels * dtype.itemsize))
     return max(_SMALLEST_TILE, min(_LARGEST_TILE, side - 2 * _radius(generator)))
