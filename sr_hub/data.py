@@ -49,12 +49,20 @@ def decode(path: Path) -> np.ndarray:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
+SHIFTS = 8
+"""``Batch.shift`` lies in [0, SHIFTS), HR pixels: all places on the strides of VGG19 and discriminator."""
+
+
 @dataclass(frozen=True)
 class Batch:
-    """``hr`` ``(N, 3, scale*P, scale*P)`` and its ``lr`` ``(N, 3, P, P)``, both in [0, 1]."""
+    """``hr`` ``(N, 3, scale*P, scale*P)`` and its ``lr`` ``(N, 3, P, P)``, both in [0, 1].
+
+    ``shift`` is a random place, down and right in HR pixels, for networks that look at windows of ``sr``.
+    """
 
     hr: Tensor
     lr: Tensor
+    shift: tuple[int, int] = (0, 0)
 
 
 class Crops:
@@ -141,7 +149,8 @@ class Crops:
 
         Args:
             keys: One whole number per image; the same number gives the same pair always.
-            turn: Which of the square's eight symmetries the batch is turned by, 0 to 7.
+            turn: A whole number of 9 bits or more: which of the square's eight symmetries the batch is turned
+                by, and its shift.
             patch_size: Side of ``lr`` in LR pixels.
             scale: HR pixels per LR pixel.
             degradation: Makes ``lr`` of ``hr``.
@@ -161,7 +170,9 @@ class Crops:
         edge = MARGIN * scale
         hr = hr[..., edge:-edge, edge:-edge]
         return Batch(
-            hr.contiguous(memory_format=torch.channels_last), lr.contiguous(memory_format=torch.channels_last)
+            hr.contiguous(memory_format=torch.channels_last),
+            lr.contiguous(memory_format=torch.channels_last),
+            shift=(turn // 8 % SHIFTS, turn // 64 % SHIFTS),
         )
 
 

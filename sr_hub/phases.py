@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sr_hub.checkpoint import flatten_optimizer, restore_optimizer
 from sr_hub.config import TrainConfig
-from sr_hub.data import Batch
+from sr_hub.data import SHIFTS, Batch
 from sr_hub.discriminator import Discriminator
 from sr_hub.expansion import expand, merged_weights
 from sr_hub.generator import SRGenerator
@@ -194,13 +194,14 @@ class AdversarialPhase(_Averaged):
     def step(self, batch: Batch, rate: float) -> dict[str, Tensor]:
         self.generator_optimizers.set_rate(rate)
         self.discriminator_optimizers.set_rate(rate)
-        hr, config = batch.hr, self.config
+        config = self.config
         with self.autocast():
             sr = self.run(batch.lr)
+            pixel = pixel_loss(sr.float(), batch.hr, "l1")
+            sr, hr = _window(sr, batch.shift), _window(batch.hr, batch.shift)
             self.discriminator.requires_grad_(False)
             sr_logits = self.discriminator(sr)
             content = self.content(sr, hr)
-        pixel = pixel_loss(sr.float(), hr, "l1")
         adversarial = adversarial_loss(sr_logits)
         loss = (
             config.pixel_weight * pixel
@@ -237,6 +238,16 @@ class AdversarialPhase(_Averaged):
         _restore(self.discriminator, tensors, "discriminator")
         self.generator_optimizers.load(tensors, "generator_optimizer")
         self.discriminator_optimizers.load(tensors, "discriminator_optimizer")
+
+
+def _window(image: Tensor, shift: tuple[int, int]) -> Tensor:
+    """``image`` without `SHIFTS` rows and columns, from ``shift`` on.
+
+    The gradients of strides and pools repeat every 2, 4, 8 pixels. Always in one place on the grid of LR
+    pixels, they would draw that grid into ``sr``.
+    """
+    height, width = (side - SHIFTS for side in image.shape[-2:])
+    return image[..., shift[0] : shift[0] + height, shift[1] : shift[1] + width]
 
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:

@@ -200,7 +200,7 @@ class _Run:
         mine = keys[:count] if whole else keys[self.rank * share : (self.rank + 1) * share]
         return self.crops.batch(
             mine,
-            keys[count] % 8,
+            keys[count],
             config.patch_size if pixel else config.adversarial_patch_size,
             config.scale,
             self.degradation,

@@ -103,3 +103,9 @@ def test_large_images_are_drawn_more_often(folder: Path) -> None:
         position = torch.randint(int(found.area_ends[-1]), (), generator=generator)
         counts[int(torch.searchsorted(found.area_ends, position, right=True))] += 1
     assert torch.allclose(counts.double() / 3000, areas / areas.sum(), atol=0.04)
+
+
+def test_all_shifts_are_drawn(folder: Path) -> None:
+    found = crops(folder)
+    shifts = {found.batch([1], turn, 4, 4, DEGRADATIONS["bicubic"]).shift for turn in range(0, 512, 8)}
+    assert shifts == {(down, right) for down in range(8) for right in range(8)}

@@ -139,3 +139,16 @@ def test_the_discriminator_learns_to_tell(vgg: Path) -> None:
         losses = phase.step(batch(), 1.0)
     assert losses["probability_hr"] > 0.7
     assert losses["probability_sr"] < 0.3
+
+
+def test_content_and_discriminator_see_the_window_that_the_batch_says(vgg: Path) -> None:
+    """Else the grid of their strides stays in one place and shows in the results."""
+    phase, seen = adversarial(vgg), []
+    phase.discriminator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    phase.content.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1]))
+    shifted = Batch(batch().hr, batch().lr, shift=(3, 5))
+    phase.step(shifted, 1.0)
+    window = shifted.hr[..., 3 : 3 + 24, 5 : 5 + 24]
+    assert [tuple(image.shape[-2:]) for image in seen] == [(24, 24)] * 3
+    assert torch.equal(seen[1], window)  # the content loss's hr
+    assert torch.equal(seen[2][:2], window)  # the discriminator's hr, before its sr
