@@ -4,19 +4,20 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from sr_hub.enlarging import Enlarger, Loaded, Made, Outcome, Settings
+from sr_hub.enlarging import Enlarger, Limits, Loaded, Made, Model, Outcome, Settings
 from sr_hub.folders import Job, errors_file, plan_file, plan_folder, tidy, write_errors
 from sr_hub.generator import SRGenerator
-from sr_hub.images import ImageError
+from sr_hub.images import MAX_PIXELS, ImageError
 from sr_hub.inference import choose_dtype
+from sr_hub.memory import parse_bytes
 from sr_hub.pipeline import Stages, process
-
-_UNDER_WAY = 2**30  # bytes of pictures that are read, enlarged or written at the same time
+from sr_hub.pretrained import DEFAULT_MODEL
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -54,6 +55,42 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="side of the tiles, in pixels of the input; smaller needs less memory (default: the fastest)",
     )
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: the first CUDA GPU, else the CPU)")
+    size = parser.add_argument_group(
+        "size", "Of the result. Another size than the model's is resized from that, bicubic."
+    )
+    size.add_argument("--scale", type=_positive, metavar="FACTOR", help="times that of the input")
+    size.add_argument("--width", type=_count, metavar="PIXELS", help="the height follows, unless given, too")
+    size.add_argument("--height", type=_count, metavar="PIXELS", help="the width follows, unless given, too")
+    quality = parser.add_argument_group("quality")
+    quality.add_argument("--ensemble", action="store_true", help="mean over flips and turns; 8 times slower")
+    quality.add_argument(
+        "--consistency",
+        type=_number,
+        default=0,
+        metavar="STEPS",
+        help="bring the result, shrunk again, to the input; for inputs shrunk bicubic (default: 0)",
+    )
+    metadata = parser.add_argument_group("metadata")
+    metadata.add_argument("--strip", action="store_true", help="drop all of it; colours become sRGB")
+    metadata.add_argument(
+        "--no-provenance",
+        dest="provenance",
+        action="store_false",
+        help="do not write into the result which model and settings made it",
+    )
+    limits = parser.add_argument_group("limits")
+    limits.add_argument(
+        "--max-memory",
+        type=parse_bytes,
+        metavar="AMOUNT",
+        help="for pictures and network, such as 2G; tiles and strips follow (default: half of what is free)",
+    )
+    limits.add_argument(
+        "--max-pixels",
+        type=_count,
+        metavar="PIXELS",
+        help=f"of an input, against decompression bombs (default: {MAX_PIXELS})",
+    )
     folders = parser.add_argument_group(
         "folders",
         "A picture whose result is there, made of the same content with the same settings, is left.",
@@ -119,10 +156,17 @@ def _enlarge(
     jobs: list[Job], arguments: argparse.Namespace
 ) -> Iterator[tuple[Job, Outcome | None, Exception | None]]:
     """Each job when it is done; says what became of it."""
+    settings = Settings(**{field.name: getattr(arguments, field.name) for field in fields(Settings)})
+    limits = Limits(tile_size=arguments.tile_size, max_pixels=arguments.max_pixels)
+    if arguments.max_memory is not None:
+        limits = replace(limits, memory=arguments.max_memory)
+    name = arguments.model or DEFAULT_MODEL
+    model = Model(Path(name).resolve().name if Path(name).exists() else name, fidelity=arguments.fidelity)
     enlarger = Enlarger(
         _load(arguments),
-        Settings(precision=arguments.precision),
-        tile_size=arguments.tile_size,
+        settings,
+        model,
+        limits,
         overwrite=arguments.overwrite,
     )
     with _progress_bar(len(jobs)) as bar:
@@ -132,7 +176,7 @@ def _enlarge(
             return enlarger.make(job, loaded, lambda done, all: bar.update(before + done / all - bar.n))
 
         stages = Stages(enlarger.weigh, enlarger.read, make, enlarger.write)
-        results = process(jobs, stages, memory=_UNDER_WAY)
+        results = process(jobs, stages, memory=enlarger.memory_under_way)
         for count, (job, outcome, error) in enumerate(results, start=1):
             bar.update(max(0, count - bar.n))
             if outcome is not None:
@@ -149,7 +193,9 @@ def _tell(job: Job, outcome: Outcome, bar: "tqdm[None]") -> None:
         bar.write(f"{job.source}: {notice}")
     if outcome.source_size and outcome.target_size:
         sizes = (f"{width}x{height}" for width, height in (outcome.source_size, outcome.target_size))
-        bar.write(f"{job.target}: {' to '.join(sizes)}, {outcome.seconds:.1f} s")
+        share = outcome.consistent
+        agreement = "" if share is None else f", {share:.1%} of the input given back"
+        bar.write(f"{job.target}: {' to '.join(sizes)}, {outcome.seconds:.1f} s{agreement}")
 
 
 def _sentence(error: Exception) -> str:
@@ -178,6 +224,20 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return value
+
+
+def _number(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text}")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
     return value
 
 

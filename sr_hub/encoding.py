@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from sr_hub.exif import tiff_entries
-from sr_hub.images import ImageError, Picture, metadata_of, reason_of, restore_range, to_pil
+from sr_hub.images import ImageError, Picture, metadata_of, reason_of, restore_range
 from sr_hub.pixels import join_alpha, round_to
 from sr_hub.strip_writers import PngWriter, StripWriter, TiffWriter
 from sr_hub.whole_files import whole_file
@@ -20,7 +20,19 @@ _LONGEST_SEGMENT = 65502  # of JPEG, less its own names
 
 @dataclass(frozen=True)
 class Format:
-    """What a file format that can be written holds."""
+    """What a file format that can be written holds.
+
+    Attributes:
+        name: Pillow's.
+        alpha: Whether it holds transparency.
+        deep: Whether it holds 16 bits per sample.
+        metadata: Whether it holds a colour profile, EXIF and XMP.
+        strips: Whether it is written some rows at a time.
+        largest_side: In pixels.
+        largest_area: In pixels; where larger ones take minutes and gigabytes to encode.
+        memory: Bytes per pixel that the encoder takes, where it wants the whole picture; measured.
+        options: For Pillow's encoder.
+    """
 
     name: str
     alpha: bool = False
@@ -28,6 +40,8 @@ class Format:
     metadata: bool = False
     strips: bool = False
     largest_side: int = 2**31 - 1
+    largest_area: int = 2**62
+    memory: int = 0
     options: tuple[tuple[str, Any], ...] = ()
 
 
@@ -36,14 +50,24 @@ _FORMATS = {
     for known in (
         Format("PNG", alpha=True, deep=True, metadata=True, strips=True),
         Format("TIFF", alpha=True, deep=True, metadata=True, strips=True),
-        Format("JPEG", metadata=True, largest_side=65500, options=(("quality", 95), ("subsampling", 0))),
-        Format("WEBP", alpha=True, metadata=True, largest_side=16383, options=(("quality", 95),)),
-        Format("AVIF", alpha=True, metadata=True, largest_side=65536, options=(("quality", 90),)),
-        Format("JPEG2000", alpha=True),
-        Format("GIF", alpha=True, largest_side=65535),
-        Format("BMP"),
-        Format("TGA", alpha=True, largest_side=65535),
-        Format("PPM"),
+        Format(
+            "JPEG", metadata=True, largest_side=65500, memory=4, options=(("quality", 95), ("subsampling", 0))
+        ),
+        Format("WEBP", alpha=True, metadata=True, largest_side=16383, memory=11, options=(("quality", 95),)),
+        Format(
+            "AVIF",
+            alpha=True,
+            metadata=True,
+            largest_side=65536,
+            largest_area=2**26,
+            memory=30,
+            options=(("quality", 90),),
+        ),
+        Format("JPEG2000", alpha=True, largest_area=2**26, memory=17, options=(("tile_size", (1024, 1024)),)),
+        Format("GIF", alpha=True, largest_side=65535, memory=14),
+        Format("BMP", memory=4),
+        Format("TGA", alpha=True, largest_side=65535, memory=4),
+        Format("PPM", memory=4),
     )
 }
 
@@ -73,6 +97,11 @@ def check_fits(path: str | os.PathLike[str], height: int, width: int) -> Format:
     if max(height, width) > known.largest_side:
         raise ImageError(
             f"{path}: {known.name} holds at most {known.largest_side} pixels a side, got {width}x{height}; "
+            "choose PNG or TIFF"
+        )
+    if height * width > known.largest_area:
+        raise ImageError(
+            f"{path}: {known.name} is written up to {known.largest_area:,} pixels, got {width}x{height}; "
             "choose PNG or TIFF"
         )
     return known
@@ -150,13 +179,12 @@ def _encode(
     picture = replace(picture, **dropped)
     rows = (_fit(picture, strip, known) for strip in strips)
     first = next(rows)
-    if not known.strips:
-        _encode_whole(replace(picture, pixels=np.concatenate([first, *rows])), known, file)
-        return
     whole = (shape[0], shape[1], first.shape[2])
     writer: StripWriter
     if known.name == "TIFF":
         writer = TiffWriter(file, whole, first.dtype, _tiff_tags(picture))
+    elif known.name != "PNG":
+        writer = PillowWriter(file, whole, known, metadata_of(picture))
     else:
         writer = PngWriter(file, whole, first.dtype, **metadata_of(picture))
     writer.write(first)
@@ -179,9 +207,38 @@ def _fit(picture: Picture, pixels: np.ndarray, known: Format) -> np.ndarray:
     return pixels
 
 
-def _encode_whole(picture: Picture, known: Format, file: BinaryIO) -> None:
-    metadata = {key: value for key, value in metadata_of(picture).items() if value}
-    to_pil(picture).save(file, format=known.name, **metadata, **dict(known.options))
+class PillowWriter:
+    """Collects the rows in a PIL image and lets Pillow encode it.
+
+    Args:
+        file: Open for writing.
+        shape: ``(H, W, C)`` of uint8 samples.
+        known: The format.
+        metadata: What Pillow's encoder takes by these names.
+    """
+
+    def __init__(
+        self, file: BinaryIO, shape: tuple[int, int, int], known: Format, metadata: dict[str, Any]
+    ) -> None:
+        self._file, self._format, self._row = file, known, 0
+        self._metadata = {key: value for key, value in metadata.items() if value}
+        height, width, channels = shape
+        self._image = Image.new(("L", "LA", "RGB", "RGBA")[channels - 1], (width, height))
+
+    def write(self, rows: np.ndarray) -> None:
+        """Take the next ``(h, W, C)`` rows."""
+        strip = Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows)
+        if len(rows) == self._image.height:
+            self._image = strip
+        else:
+            self._image.paste(strip, (0, self._row))
+        self._row += len(rows)
+
+    def close(self) -> None:
+        """Encode the picture once all rows are there."""
+        assert self._row == self._image.height, f"{self._image.height - self._row} rows are missing"
+        options = self._metadata | dict(self._format.options)
+        self._image.save(self._file, format=self._format.name, **options)
 
 
 def _too_long(picture: Picture, known: Format) -> list[str]:

@@ -2,16 +2,27 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 
+import numpy as np
 import torch
 from PIL import Image
 
-from sr_hub.encoding import cannot_keep, check_fits, write_picture
+from sr_hub.consistency import Consistent, share_consistent
+from sr_hub.encoding import cannot_keep, check_fits, write_picture, write_strips
+from sr_hub.ensemble import DihedralEnsemble
 from sr_hub.folders import Job, fingerprint, is_done, note_done
 from sr_hub.images import ImageError, Picture, read_picture
-from sr_hub.inference import Precision, Progress, upscale_picture
-from sr_hub.provenance import hash_weights
+from sr_hub.inference import Precision, Progress
+from sr_hub.memory import available_memory, is_memory_error
+from sr_hub.provenance import add_provenance, hash_weights, program_name
+from sr_hub.row_resize import resize_rows
+from sr_hub.streaming import tile_size_for, upscale_strips
+from sr_hub.stripping import strip_metadata
+
+_LARGEST_STRIP = 2**28
+_CHECKED_PIXELS = 2**20  # of the input; larger ones are not checked for consistency, which takes their result
 
 
 @dataclass(frozen=True)
@@ -20,9 +31,57 @@ class Settings:
 
     Attributes:
         precision: As in `sr_hub.upscale`.
+        scale: Output pixels per input pixel, each way; None for the generator's own.
+        width: Of the result, in pixels; None for what `height` or the scale makes it.
+        height: Likewise.
+        ensemble: Mean over the eight flips and turns.
+        consistency: Steps of back-projection.
+        strip: Drop all metadata.
+        provenance: Write into the result what made it.
     """
 
     precision: Precision = "auto"
+    scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    ensemble: bool = False
+    consistency: int = 0
+    strip: bool = False
+    provenance: bool = True
+
+    def __post_init__(self) -> None:
+        if self.scale is not None and (self.width or self.height):
+            raise ValueError("scale cannot be asked for together with width or height")
+        for name in ("scale", "width", "height"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+
+    def target_size(self, height: int, width: int, scale: int) -> tuple[int, int]:
+        """Height and width of the result of a picture, by a generator that enlarges `scale` times."""
+        if self.width and self.height:
+            return self.height, self.width
+        if self.width:
+            return max(1, round(height * self.width / width)), self.width
+        if self.height:
+            return self.height, max(1, round(width * self.height / height))
+        factor = scale if self.scale is None else self.scale
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is said of the generator in its results.
+
+    Attributes:
+        name: Bundled name, name of the folder, or Hub repository.
+        revision: Commit of the repository, where it is known.
+        fidelity: Blend of a family's two ends, where one was asked for.
+    """
+
+    name: str
+    revision: str | None = None
+    fidelity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,23 +99,40 @@ class Outcome:
     Attributes:
         source_size: Width and height of the input; None if the result was there already.
         target_size: Width and height of the result; likewise.
-        seconds: The network took.
+        seconds: The network took, and, for a result that does not fit into memory, the encoder.
+        consistent: Share of the input that the shrunk result gives back within 1/255; None if not asked for.
         notices: What could not be kept as it was, in words for the user.
     """
 
     source_size: tuple[int, int] | None = None
     target_size: tuple[int, int] | None = None
     seconds: float = 0.0
+    consistent: float | None = None
     notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Made:
-    """A result that is to be written."""
+    """A result that is to be written; None where it was written while it was made."""
 
-    picture: Picture
+    picture: Picture | None
     content: str
     outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the work may take. Results do not depend on it.
+
+    Attributes:
+        tile_size: As in `sr_hub.upscale`.
+        memory: Bytes that pictures and network may take, beside the program itself.
+        max_pixels: As in `sr_hub.images.read_picture`.
+    """
+
+    tile_size: int | None = None
+    memory: int = field(default_factory=lambda: available_memory() // 2)
+    max_pixels: int | None = None
 
 
 class Enlarger:
@@ -65,32 +141,48 @@ class Enlarger:
     Args:
         generator: Such as `sr_hub.SRGenerator`.
         settings: What the results depend on.
-        tile_size: As in `sr_hub.upscale`.
+        model: What the results say of the generator.
+        limits: What the work may take.
         overwrite: Make results anew that are there already.
     """
 
     def __init__(
         self,
         generator: torch.nn.Module,
-        settings: Settings,
+        settings: Settings | None = None,
+        model: Model | None = None,
+        limits: Limits | None = None,
         *,
-        tile_size: int | None = None,
         overwrite: bool = False,
     ) -> None:
-        self.generator = generator
-        self.settings = settings
-        self.tile_size = tile_size
+        self.settings = settings or Settings()
+        self.limits = limits or Limits()
         self.overwrite = overwrite
-        identity = {"weights": hash_weights(generator), **asdict(settings)}
-        self.key = json.dumps(identity, sort_keys=True)
+        self._strip_bytes = min(_LARGEST_STRIP, max(1, self.limits.memory // 4))
+        self._scale = int(generator.scale)  # type: ignore[arg-type]  # an int
+        facts = {"weights_sha256": hash_weights(generator), "settings": asdict(self.settings)}
+        self._facts = {"program": program_name(), **asdict(model or Model("unnamed")), **facts}
+        self.key = json.dumps(facts, sort_keys=True)
+        if self.settings.ensemble:
+            generator = DihedralEnsemble(generator)
+        if self.settings.consistency:
+            generator = Consistent(generator, self.settings.consistency)
+        self.generator = generator
+
+    @property
+    def memory_under_way(self) -> int:
+        """Bytes for pictures that are read ahead and written behind."""
+        return min(2 * _LARGEST_STRIP, self.limits.memory // 2)
 
     def weigh(self, job: Job) -> int:
         """Bytes that a picture takes while it is under way, about, by what its header says."""
         try:
             with Image.open(job.source) as image:
-                return 4 * image.width * image.height * (2 + 2 * int(self.generator.scale) ** 2)  # type: ignore[arg-type]  # an int
+                height, width = self.settings.target_size(image.height, image.width, self._scale)
+                source = 12 * image.height * image.width
         except Exception:  # hostile bytes; reading it will tell
             return 0
+        return source + min(12 * height * width, 3 * self._strip_bytes)
 
     def read(self, job: Job) -> Loaded | None:
         """The input, or None if its result is there already.
@@ -104,35 +196,43 @@ class Enlarger:
             raise ImageError(f"{job.source}: cannot be read: {error.strerror}") from error
         if not self.overwrite and is_done(job, content, self.key):
             return None
-        return Loaded(read_picture(job.source), content)
+        return Loaded(read_picture(job.source, max_pixels=self.limits.max_pixels), content)
 
     def make(self, job: Job, loaded: Loaded | None, progress: Progress | None = None) -> Made | None:
-        """The result, or None if there is nothing to do.
+        """The result, or None if there is nothing to do. What is too large to be held is written at once.
 
         Raises:
             ImageError: If the result cannot be written to its place, or memory is short.
         """
         if loaded is None:
             return None
-        picture, scale = loaded.picture, int(self.generator.scale)  # type: ignore[arg-type]  # an int
-        height, width = picture.pixels.shape[:2]
-        check_fits(job.target, scale * height, scale * width)
         started = time.perf_counter()
+        source, notices = strip_metadata(loaded.picture) if self.settings.strip else (loaded.picture, ())
+        height, width = source.pixels.shape[:2]
+        size = self.settings.target_size(height, width, self._scale)
+        self._check(job, *size)
+        said = [*source.notices, *notices, *cannot_keep(source, job.target)]
+        picture = self._described(source, size, loaded.content)
+        shape = (*size, source.pixels.shape[2])
         try:
-            enlarged = upscale_picture(
-                self.generator,
-                picture,
-                tile_size=self.tile_size,
-                precision=self.settings.precision,
-                progress=progress,
-            )
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
+            strips = self._strips(source.pixels, size, progress, said)
+            consistent = None
+            if np.prod(shape, dtype=np.int64) * source.pixels.itemsize > self._strip_bytes:
+                job.target.parent.mkdir(parents=True, exist_ok=True)
+                write_strips(picture, shape, strips, job.target)
+                made = None
+            else:
+                parts = list(strips)
+                made = replace(picture, pixels=parts[0] if len(parts) == 1 else np.concatenate(parts))
+                consistent = self._share(source.pixels, made.pixels)
+        except Exception as error:
+            if not is_memory_error(error):
                 raise
-            raise ImageError(f"{job.source}: not enough memory; a smaller --tile-size needs less") from error
-        notices = (*picture.notices, *cannot_keep(picture, job.target))
-        sizes = (width, height), (scale * width, scale * height)
-        return Made(enlarged, loaded.content, Outcome(*sizes, time.perf_counter() - started, notices))
+            raise ImageError(f"{job.source}: not enough memory: {str(error).splitlines()[0]}") from error
+        seconds = time.perf_counter() - started
+        sizes = (width, height), (size[1], size[0])
+        outcome = Outcome(*sizes, seconds, consistent, tuple(dict.fromkeys(said)))
+        return Made(made, loaded.content, outcome)
 
     def write(self, job: Job, made: Made | None) -> Outcome:
         """Write the result, whole or not at all, and note that it is there.
@@ -142,10 +242,59 @@ class Enlarger:
         """
         if made is None:
             return Outcome()
-        try:
-            job.target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ImageError(f"{job.target.parent}: no folder can be made there: {error.strerror}") from error
-        write_picture(made.picture, job.target)
+        if made.picture is not None:
+            try:
+                job.target.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ImageError(f"{job.target.parent}: cannot be made a folder: {error.strerror}") from error
+            write_picture(made.picture, job.target)
         note_done(job, made.content, self.key)
         return made.outcome
+
+    def _check(self, job: Job, height: int, width: int) -> None:
+        known = check_fits(job.target, height, width)
+        needed = known.memory * height * width
+        if needed > self.limits.memory:
+            raise ImageError(
+                f"{job.target}: {known.name} needs {needed / 2**30:.1f} GiB of memory for {width}x{height}, "
+                f"expected at most {self.limits.memory / 2**30:.1f}; choose PNG or TIFF or raise --max-memory"
+            )
+
+    def _described(self, source: Picture, size: tuple[int, int], content: str) -> Picture:
+        if self.settings.strip:
+            return source
+        picture = source.described_as(*size)
+        if not self.settings.provenance:
+            return picture
+        height, width = source.pixels.shape[:2]
+        return add_provenance(
+            picture, {**self._facts, "input_sha256": content, "input_size": [width, height]}
+        )
+
+    def _strips(
+        self, pixels: np.ndarray, size: tuple[int, int], progress: Progress | None, said: list[str]
+    ) -> Iterator[np.ndarray]:
+        height, width = pixels.shape[0] * self._scale, pixels.shape[1] * self._scale
+        precision = self.settings.precision
+        strips = upscale_strips(
+            self.generator,
+            pixels,
+            tile_size=self.limits.tile_size
+            or tile_size_for(self.generator, pixels.dtype == np.uint8, precision, self.limits.memory // 4),
+            precision=precision,
+            strip_bytes=self._strip_bytes,
+            progress=progress,
+            say=lambda tile: said.append(f"memory is short: goes on in tiles of {tile} pixels"),
+        )
+        return strips if size == (height, width) else resize_rows(strips, (height, width), size)
+
+    def _share(self, lr: np.ndarray, sr: np.ndarray) -> float | None:
+        if not self.settings.consistency or lr.shape[0] * lr.shape[1] > _CHECKED_PIXELS:
+            return None
+        if sr.shape[0] != lr.shape[0] * self._scale or sr.shape[1] != lr.shape[1] * self._scale:
+            return None
+        full = float(np.iinfo(lr.dtype).max) if lr.dtype.kind == "u" else 1.0
+        small, large = (
+            torch.from_numpy(array.astype(np.float32) / full).permute(2, 0, 1) for array in (lr, sr)
+        )
+        return share_consistent(small[None], large[None], self._scale)

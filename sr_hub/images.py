@@ -1,7 +1,12 @@
 """Image files and PIL images to and from arrays of samples, with everything else a picture carries."""
 
+import contextlib
+import functools
+import importlib
 import os
 import re
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,28 +63,48 @@ class Picture:
         return replace(self, dpi=dpi, exif=exif)
 
 
-def read_picture(path: str | os.PathLike[str]) -> Picture:
+def read_picture(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Picture:
     """Read an image file, the first frame of several.
 
+    Args:
+        path: The file. HEIC and JPEG XL need ``pillow-heif`` and ``pillow-jxl-plugin``.
+        max_pixels: Largest picture that is decoded, against decompression bombs. Default: `MAX_PIXELS`.
+
     Raises:
-        ImageError: If there is no such file, or it is no image, broken, or above `MAX_PIXELS`.
+        ImageError: If there is no such file, or it is no image, broken, or too large.
     """
+    max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
+    with open_image(path, max_pixels=max_pixels) as image:
+        return _from_pil(image, max_pixels, Path(path))
+
+
+@contextlib.contextmanager
+def open_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Iterator[Image.Image]:
+    """A PIL image of a file, not decoded yet.
+
+    Args:
+        path: As in `read_picture`.
+        max_pixels: Likewise.
+
+    Raises:
+        ImageError: As in `read_picture`, and in the place of what the block raises.
+    """
+    max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
     path = Path(path)
     if not path.is_file():
         raise ImageError(
             f"{path}: expected an image file, got {'a folder' if path.is_dir() else 'no such file'}"
         )
-    formats = _readable_formats()
     try:
-        with Image.open(path, formats=formats) as image:
-            return _from_pil(image, path, formats)
+        with _bomb_limit(max_pixels), Image.open(path, formats=_readable_formats()) as image:
+            yield image
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
     except UnidentifiedImageError as error:
         what = "an empty file" if path.stat().st_size == 0 else "a file of unknown or broken format"
         raise ImageError(f"{path}: expected an image file, got {what}") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path}: expected at most {MAX_PIXELS:,} pixels, got more") from error
+        raise ImageError(f"{path}: expected at most {max_pixels:,} pixels, got more") from error
     except Exception as error:  # decoders raise nearly anything on hostile bytes
         raise ImageError(
             f"{path}: expected a whole image file, got one that is {reason_of(error)}"
@@ -93,7 +118,7 @@ def from_pil(image: Image.Image) -> Picture:
         ImageError: If its file is broken or it is above `MAX_PIXELS`.
     """
     try:
-        return _from_pil(image)
+        return _from_pil(image, MAX_PIXELS)
     except ImageError:
         raise
     except Exception as error:  # a lazily opened image is decoded only now
@@ -130,16 +155,38 @@ def metadata_of(picture: Picture) -> dict[str, Any]:
     return {name: getattr(picture, name) for name in ("icc_profile", "exif", "xmp", "dpi")}
 
 
+@contextlib.contextmanager
+def _bomb_limit(pixels: int) -> Iterator[None]:
+    """Pillow's own limit, which decoders of nested pictures ask. It is one for the whole process."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = -(-pixels // 2)  # a warning here, an error at twice as many
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+@functools.cache
+def _load_plugins() -> None:
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pillow_jxl")  # registers itself
+
+
 def _readable_formats() -> list[str]:
     Image.init()
+    _load_plugins()
     return [
         name for name in Image.OPEN if name not in ("EPS", "WMF")
     ]  # drawings; EPS would start Ghostscript
 
 
-def _from_pil(image: Image.Image, path: Path | None = None, formats: list[str] | None = None) -> Picture:
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"expected at most {MAX_PIXELS:,} pixels, got {image.width}x{image.height}")
+def _from_pil(image: Image.Image, max_pixels: int, path: Path | None = None) -> Picture:
+    if image.width * image.height > max_pixels:
+        raise ImageError(f"expected at most {max_pixels:,} pixels, got {image.width}x{image.height}")
     if image.width * image.height == 0:
         raise ImageError(f"expected at least one pixel, got {image.width}x{image.height}")
     stored = deep_color.raw_mode(image)
@@ -149,7 +196,8 @@ def _from_pil(image: Image.Image, path: Path | None = None, formats: list[str] |
     image.load()
     decoded = pixels_from_pil(image)
     pixels = decoded.pixels
-    if path and formats and stored and (low := deep_color.read_low_bytes(path, stored, formats)) is not None:
+    low = deep_color.read_low_bytes(path, stored, _readable_formats()) if path and stored else None
+    if low is not None and stored is not None:
         pixels = deep_color.join_bytes(np.asarray(image), low, stored)
         key = image.info.get("transparency")
         if isinstance(key, tuple):

@@ -267,7 +267,7 @@ def test_a_full_memory_fails_one_picture(tmp_path: Path, run: Run, monkeypatch: 
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes\nmore")
 
     picture(tmp_path / "in" / "a.png")
-    monkeypatch.setattr(enlarging, "upscale_picture", full)
+    monkeypatch.setattr(enlarging, "upscale_strips", full)
     code, out, err = run(tmp_path / "in", tmp_path / "out")
     assert code == 1 and "a.png: not enough memory" in err and "0 enlarged, 0 done before, 1 failed" in out
     assert tree(tmp_path / "out") == ["errors.jsonl"]
@@ -280,7 +280,7 @@ def test_an_interrupt_is_said(tmp_path: Path, run: Run, monkeypatch: pytest.Monk
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(enlarging, "upscale_picture", interrupt)
+    monkeypatch.setattr(enlarging, "upscale_strips", interrupt)
     code, _, err = run(picture(tmp_path / "a.png"), tmp_path / "b.png")
     assert code == 130 and "every file written is whole" in err
     assert tree(tmp_path) == ["a.png"]
