@@ -1,0 +1,259 @@
+"""One file to another: sizes, memory, provenance, what is dropped."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+from sr_hub import cli
+from sr_hub.encoding import write_picture
+from sr_hub.enlarging import Enlarger, Limits, Model, Settings
+from sr_hub.folders import Job
+from sr_hub.generator import SRGenerator
+from sr_hub.images import ImageError, Picture, read_picture
+from sr_hub.inference import upscale
+from sr_hub.provenance import SOURCE_TYPE, hash_weights, read_provenance
+
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.fixture(scope="module")
+def generator() -> SRGenerator:
+    torch.manual_seed(0)
+    return SRGenerator(features=4, blocks=1)
+
+
+def enlarge(
+    generator: SRGenerator,
+    source: Path,
+    target: Path,
+    settings: Settings | None = None,
+    limits: Limits | None = None,
+) -> tuple[str, ...]:
+    """What is said; the result is at `target`."""
+    enlarger = Enlarger(generator, settings, Model("tiny"), limits)
+    job = Job(source.name, source, target)
+    return enlarger.write(job, enlarger.make(job, enlarger.read(job))).notices
+
+
+def photo(path: Path, height: int = 12, width: int = 16, channels: int = 3, **metadata: object) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    write_picture(replace(Picture(pixels), **metadata), path)  # type: ignore[arg-type]
+    return path
+
+
+# Size
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (Settings(), (48, 64)),
+        (Settings(scale=2.5), (30, 40)),
+        (Settings(scale=8), (96, 128)),
+        (Settings(scale=0.01), (1, 1)),
+        (Settings(width=40), (30, 40)),
+        (Settings(height=30), (30, 40)),
+        (Settings(width=10, height=7), (7, 10)),
+    ],
+)
+def test_any_size(
+    tmp_path: Path, generator: SRGenerator, settings: Settings, expected: tuple[int, int]
+) -> None:
+    source = photo(tmp_path / "a.png", dpi=(100.0, 100.0))
+    enlarge(generator, source, tmp_path / "b.png", settings)
+    result = read_picture(tmp_path / "b.png")
+    assert result.pixels.shape == (*expected, 3)
+    assert result.dpi is not None and result.dpi[0] == pytest.approx(100 * expected[1] / 16, abs=0.02)
+
+
+def test_another_size_is_the_model_s_result_resized(tmp_path: Path, generator: SRGenerator) -> None:
+    source = photo(tmp_path / "a.png")
+    enlarge(generator, source, tmp_path / "b.png", Settings(scale=1, precision="fp32"))
+    sr = upscale(generator, np.asarray(Image.open(source)), precision="fp32")
+    expected = Image.fromarray(sr).resize((16, 12), Image.Resampling.BICUBIC)  # Pillow's own, antialiased too
+    inner = np.s_[2:-2, 2:-2]  # beyond the border, where Pillow repeats nothing and MATLAB mirrors
+    difference = read_picture(tmp_path / "b.png").pixels[inner].astype(int) - np.asarray(expected)[inner]
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("wrong", [{"scale": 2.0, "width": 9}, {"scale": 0}, {"width": -1}])
+def test_wrong_sizes_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="scale cannot be asked for together|must be above 0"):
+        Settings(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+@pytest.mark.parametrize("scale", [None, 3.0])
+def test_little_memory_gives_the_same_picture_in_strips(
+    tmp_path: Path, generator: SRGenerator, suffix: str, scale: float | None
+) -> None:
+    source = photo(tmp_path / "a.png", 150, 40, 3 if suffix == ".jpg" else 4)
+    settings = Settings(precision="fp32", scale=scale)
+    results = []
+    for memory in (2**30, 400_000):
+        enlarge(generator, source, tmp_path / f"b{suffix}", settings, Limits(memory=memory))
+        results.append(read_picture(tmp_path / f"b{suffix}").pixels.astype(int))
+    difference = np.abs(results[0] - results[1])
+    assert difference.max() <= (4 if suffix == ".jpg" else 1) and difference.mean() < 0.02
+
+
+def test_a_result_that_needs_too_much_memory_is_refused(tmp_path: Path, generator: SRGenerator) -> None:
+    source = photo(tmp_path / "a.png", 200, 200)
+    with pytest.raises(ImageError, match=r"b\.webp: WEBP needs 0\.0 GiB of memory for 800x800"):
+        enlarge(generator, source, tmp_path / "b.webp", limits=Limits(memory=10**6))
+    assert not (tmp_path / "b.webp").exists()
+
+
+def test_areas_that_take_minutes_are_refused(tmp_path: Path, generator: SRGenerator) -> None:
+    Image.new("RGB", (2100, 2000)).save(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="JPEG2000 is written up to 67,108,864 pixels, got 8400x8000"):
+        enlarge(generator, tmp_path / "a.png", tmp_path / "b.jp2")
+
+
+def test_the_limit_against_bombs_can_be_moved(tmp_path: Path, generator: SRGenerator) -> None:
+    source = photo(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=r"a\.png: expected at most 191 pixels, got (more|16x12)"):
+        enlarge(generator, source, tmp_path / "b.png", limits=Limits(max_pixels=191))
+    enlarge(generator, source, tmp_path / "b.png", limits=Limits(max_pixels=192))
+    before = Image.MAX_IMAGE_PIXELS
+    Image.new("1", (20000, 10000)).save(tmp_path / "large.png")
+    assert read_picture(tmp_path / "large.png", max_pixels=2 * 10**8).pixels.shape == (10000, 20000, 1)
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+# Provenance
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp", ".avif"])
+def test_provenance_is_written_and_read_back(tmp_path: Path, generator: SRGenerator, suffix: str) -> None:
+    source = photo(tmp_path / "a.png")
+    settings = Settings(scale=3, ensemble=True)
+    enlarge(generator, source, tmp_path / f"b{suffix}", settings)
+    facts = read_provenance(tmp_path / f"b{suffix}")
+    assert facts is not None
+    assert (facts["name"], facts["weights_sha256"]) == ("tiny", hash_weights(generator))
+    assert facts["settings"]["scale"] == 3 and facts["settings"]["ensemble"] is True
+    assert facts["input_size"] == [16, 12] and len(facts["input_sha256"]) == 64
+    result = read_picture(tmp_path / f"b{suffix}")
+    assert result.xmp is not None and SOURCE_TYPE.encode() in result.xmp
+    block = Image.Exif()
+    block.load(result.exif or b"")
+    assert block[0x000B].startswith("sr_hub ")
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" dc:title="Title" '
+    b'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    b'Iptc4xmpExt:DigitalSourceType="digitalCapture"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+def test_provenance_joins_what_stands_in_xmp_and_replaces_its_own(
+    tmp_path: Path, generator: SRGenerator
+) -> None:
+    from xml.etree import ElementTree
+
+    source = photo(tmp_path / "a.png", xmp=XMP)
+    enlarge(generator, source, tmp_path / "b.png")
+    enlarge(generator, tmp_path / "b.png", tmp_path / "c.png", Settings(scale=1))
+    packet = read_picture(tmp_path / "c.png").xmp or b""
+    assert b'dc:title="Title"' in packet and b"digitalCapture" not in packet
+    assert packet.count(b"<sr_hub:provenance>") == packet.count(b"DigitalSourceType>http") == 1
+    ElementTree.fromstring(packet)  # well-formed
+    assert (read_provenance(tmp_path / "c.png") or {})["settings"]["scale"] == 1
+
+
+def test_no_provenance_leaves_no_trace(tmp_path: Path, generator: SRGenerator) -> None:
+    enlarge(generator, photo(tmp_path / "a.png"), tmp_path / "b.png", Settings(provenance=False))
+    assert read_provenance(tmp_path / "b.png") is None
+    assert b"sr_hub" not in (tmp_path / "b.png").read_bytes()
+
+
+def test_broken_provenance_is_named(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png", xmp=b"<sr_hub:provenance>{</sr_hub:provenance>")
+    with pytest.raises(ImageError, match=r"a\.png: its provenance is broken"):
+        read_provenance(tmp_path / "a.png")
+
+
+# Stripping
+
+
+def test_strip_drops_everything(tmp_path: Path, generator: SRGenerator) -> None:
+    block = Image.Exif()
+    block[0x010F] = "Maker"
+    source = photo(tmp_path / "a.png", xmp=XMP, icc_profile=ICC, exif=block.tobytes(), dpi=(72.0, 72.0))
+    enlarge(generator, source, tmp_path / "b.png", Settings(strip=True))
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.info == {}
+
+
+def test_stripped_colors_become_srgb(tmp_path: Path, generator: SRGenerator) -> None:
+    # A profile whose primaries are those of sRGB with red and blue exchanged, so red means blue.
+    swapped = ICC.replace(b"rXYZ", b"tmp_").replace(b"bXYZ", b"rXYZ").replace(b"tmp_", b"bXYZ")
+    pixels = np.zeros((6, 6, 4), np.uint8)
+    pixels[..., 0], pixels[..., 3] = 255, 200
+    write_picture(Picture(pixels, icc_profile=swapped), tmp_path / "a.png")
+    enlarge(generator, tmp_path / "a.png", tmp_path / "b.png", Settings(strip=True))
+    red, green, blue, alpha = (int(value) for value in read_picture(tmp_path / "b.png").pixels[12, 12])
+    assert blue > 240 and red < 15 and green < 15 and alpha == 200
+
+
+def test_deep_pictures_keep_the_profile_and_say_so(tmp_path: Path, generator: SRGenerator) -> None:
+    write_picture(Picture(np.zeros((4, 4, 3), np.uint16), icc_profile=ICC), tmp_path / "a.png")
+    said = enlarge(generator, tmp_path / "a.png", tmp_path / "b.png", Settings(strip=True))
+    assert "the colour profile is kept" in said[0]
+    assert read_picture(tmp_path / "b.png").icc_profile == ICC
+
+
+# Consistency and ensemble
+
+
+def test_consistency_is_reported_and_reached(tmp_path: Path, generator: SRGenerator) -> None:
+    smooth = np.asarray(Image.effect_noise((8, 8), 60).resize((32, 32), Image.Resampling.BICUBIC))
+    Image.fromarray(smooth).save(tmp_path / "a.png")
+    enlarger = Enlarger(generator, Settings(consistency=4))
+    job = Job("a.png", tmp_path / "a.png", tmp_path / "b.png")
+    share = enlarger.write(job, enlarger.make(job, enlarger.read(job))).consistent
+    assert share is not None and share > 0.95
+
+
+def test_every_setting_is_another_result() -> None:
+    torch.manual_seed(0)
+    network = SRGenerator(features=4, blocks=1)
+    variants = [
+        Settings(),
+        Settings(precision="fp32"),
+        Settings(scale=2),
+        Settings(width=5),
+        Settings(height=5),
+        Settings(ensemble=True),
+        Settings(consistency=1),
+        Settings(strip=True),
+        Settings(provenance=False),
+    ]
+    assert len({Enlarger(network, settings).key for settings in variants}) == len(variants)
+    assert Enlarger(network, limits=Limits(tile_size=9)).key == Enlarger(network).key
+
+
+def test_the_flags_reach_the_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    SRGenerator(features=4, blocks=1).save_pretrained(tmp_path / "model")
+    source = photo(tmp_path / "a.png")
+    flags = ["--scale", "3", "--ensemble", "--consistency", "2", "--max-memory", "1G", "--max-pixels", "5000"]
+    code = cli.main(
+        ["upscale", str(source), str(tmp_path / "b.png"), "--model", str(tmp_path / "model"), *flags]
+    )
+    assert code == 0
+    facts = read_provenance(tmp_path / "b.png") or {}
+    assert facts["name"] == "model"
+    assert facts["settings"] | {"scale": 3, "ensemble": True, "consistency": 2} == facts["settings"]
+    assert json.dumps(facts)
+    capsys.readouterr()
+    for wrong in (["--scale", "0"], ["--max-memory", "much"], ["--consistency", "-1"], ["--width", "0"]):
+        assert cli.main(["upscale", str(source), str(tmp_path / "c.png"), *wrong]) == 2
+        assert wrong[0] in capsys.readouterr().err
