@@ -169,7 +169,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         elif isinstance(kind, types.UnionType):
             kind = next(part for part in typing.get_args(kind) if part is not type(None))
         parser.add_argument(
-            flag, type=kind, choices=choices, default=item.default, help=text, metavar=kind.__name__.upper()
+            flag,
+            type=kind,
+            choices=choices,
+            default=item.default,
+            help=text,
+            metavar=None if choices else kind.__name__.upper(),
         )
 
 
