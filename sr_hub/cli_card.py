@@ -15,6 +15,7 @@ from sr_hub.config import TrainConfig
 from sr_hub.data import list_images
 from sr_hub.generator import SRGenerator
 from sr_hub.inference import choose_dtype, upscale
+from sr_hub.licenses import check_license
 from sr_hub.model_card import RESULTS_FOLDER, CardOptions, Speed, write_card
 from sr_hub.training_record import (
     RECORD_FILE,
@@ -76,6 +77,8 @@ def run(arguments: argparse.Namespace) -> None:
     folder: Path = arguments.folder
     if not folder.is_dir():
         raise FileNotFoundError(f"no model folder at {folder}")
+    if arguments.license is not None:
+        check_license(arguments.license)
     record = folder / RECORD_FILE
     legs = [_leg_of(path) for path in arguments.runs]
     if not legs and record.is_file():

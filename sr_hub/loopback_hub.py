@@ -37,7 +37,7 @@ class LoopbackHub(ThreadingHTTPServer):
         folder: Where repositories are kept; made if missing.
         port: 0 takes a free one.
         user: Whom the token belongs to.
-        token: The one token that may write, and read what is private.
+        token: The one token that may write, and read what is private. With ``role`` "read" it may not write.
     """
 
     daemon_threads = True
@@ -46,7 +46,7 @@ class LoopbackHub(ThreadingHTTPServer):
         self, folder: Path, *, port: int = 0, user: str = DEFAULT_USER, token: str = DEFAULT_TOKEN
     ) -> None:
         self.store = HubStore(folder)
-        self.user, self.token = user, token
+        self.user, self.token, self.role = user, token, "write"
         self.lock = threading.RLock()
         self.requests: deque[str] = deque(maxlen=1000)
         super().__init__(("127.0.0.1", port), _Handler)
@@ -182,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _writable(self, name: str) -> Repository:
         self._must_be_signed_in()
         repository = self._readable(name)
-        if name.split("/")[0] != self.server.user:
+        if name.split("/")[0] != self.server.user or self.server.role != "write":
             raise _Refusal(403, "Forbidden", f"{self.server.user} may not write to {name}")
         return repository
 
@@ -196,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def whoami(self) -> None:
         self._must_be_signed_in()
-        token = {"displayName": "loopback", "role": "write"}
+        token = {"displayName": "loopback", "role": self.server.role}
         account = {"type": "user", "name": self.server.user, "orgs": []}
         self._reply({**account, "auth": {"type": "access_token", "accessToken": token}})
 

@@ -383,7 +383,9 @@ def _score_row(images: str, lr: str, model: str, scores: dict[str, float | None]
 def _leg_row(leg: Leg, *, said: str | None) -> dict[str, str | int | None]:
     start = "new weights"
     if leg.start is not None:
-        start = f"`{leg.start.model}`, SHA-256 of its weights `{leg.start.sha256}`"
+        start = f"`{leg.start.model}`"
+        if leg.start.sha256 is not None:
+            start += f", SHA-256 of its weights `{leg.start.sha256}`"
         if leg.start.fidelity is not None:
             start += f", fidelity {leg.start.fidelity:g}"
     count = [] if leg.data.images is None else [f"{leg.data.images:,} images"]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from sr_hub.config import TrainConfig
-from sr_hub.pretrained import BUNDLED, ModelFiles, find_beside, find_model
+from sr_hub.pretrained import BUNDLED, find_beside, find_model
 
 RECORD_FILE = "training_record.json"
 
@@ -53,12 +53,15 @@ class Validation:
 
 @dataclass(frozen=True)
 class Start:
-    """The weights a run started from; ``hub`` where ``model`` is a repository there."""
+    """The weights a run started from; ``hub`` where ``model`` is a repository there.
+
+    ``sha256`` is that of its weights file, None where that was gone when the record was written.
+    """
 
     model: str
     hub: bool
     fidelity: float | None
-    sha256: str
+    sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -185,11 +188,13 @@ def _leg(values: dict[str, Any]) -> Leg:
 def _start(config: TrainConfig) -> Start | None:
     if config.init is None:
         return None
-    files: ModelFiles = find_model(config.init)
-    local = Path(config.init).exists() or files.weights.is_relative_to(BUNDLED)
-    return Start(
-        str(_portable("init", config.init)), not local, config.init_fidelity, sha256_of(files.weights)
-    )
+    name = str(_portable("init", config.init))
+    try:
+        weights = find_model(config.init).weights
+    except FileNotFoundError:  # of a run of old, told of now
+        return Start(name, False, config.init_fidelity, None)
+    local = Path(config.init).exists() or weights.is_relative_to(BUNDLED)
+    return Start(name, not local, config.init_fidelity, sha256_of(weights))
 
 
 def _portable(name: str, value: Any) -> Any:

@@ -18,7 +18,7 @@ from huggingface_hub.utils import _http
 from safetensors.torch import load_file, save_file
 
 from sr_hub import SRGenerator, cli
-from sr_hub.hub_store import check_path
+from sr_hub.hub_store import Repository, check_path
 from sr_hub.loopback_hub import DEFAULT_TOKEN, LoopbackHub, _Handler
 from sr_hub.model_card import CardOptions
 from sr_hub.publishing import PushOptions, push_folder
@@ -436,6 +436,26 @@ def test_missing_files_and_pickles(api: HfApi, folder: Path, load: Any) -> None:
     upload(api, b"pickle", "weights/generator.pth")
     with pytest.raises(FileNotFoundError, match=r"pickle weights only \(weights/generator.pth\).* refused"):
         load("me/other")
+
+
+def test_all_files_are_of_one_commit(folder: Path, pushed: str, hub: LoopbackHub, load: Any) -> None:
+    """Someone pushes another model right after our client got the config of the one before."""
+    old = hub.store.load(pushed)
+    tiny(5, features=16).push_to_hub(pushed, license="mit", data_statement=STATEMENT, token=hub.token)
+    new = hub.store.load(pushed)
+    assert old is not None and new is not None
+    hub.store.save(pushed, Repository(False, {**new.refs, "main": old.refs["main"]}, new.commits))
+    send = _Handler._send
+
+    def push_meanwhile(self: _Handler, path: Path, headers: dict[str, str]) -> None:
+        send(self, path, headers)
+        if self.command == "GET" and "config.json" in self.path:
+            hub.store.save(pushed, new)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Handler, "_send", push_meanwhile)
+        assert same(load(pushed, fidelity=0), tiny(0))
+    assert same(load(pushed), tiny(5, features=16))
 
 
 def test_weights_that_do_not_fit(api: HfApi, folder: Path, load: Any, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the project promises about its own packaging and commands."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -34,8 +35,31 @@ def test_wheel_holds_the_package_its_weights_and_the_card(tmp_path: Path) -> Non
     outside = {name for name in names if ".dist-info/" not in name}
     assert outside == inside | {"sr_hub/model_card.md"}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    _works_away_from_the_checkout(wheel, tmp_path)
     (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
     assert "sr-hub = sr_hub.cli:main" in zipfile.ZipFile(wheel).read(entry_points).decode()
+
+
+def _works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    """Save, load, card and commands, from another folder, by what is in the wheel."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    shutil.rmtree(tmp_path / "copy")
+    program = (
+        "import sys, torch, sr_hub\n"
+        "from sr_hub import SRGenerator, cli\n"
+        "assert 'installed' in sr_hub.__file__, sr_hub.__file__\n"
+        "generator, lr = SRGenerator(features=8, blocks=1).eval(), torch.rand(1, 3, 8, 8)\n"
+        "generator.save_pretrained('model')\n"
+        "assert torch.equal(SRGenerator.from_pretrained('model')(lr), generator(lr))\n"
+        "assert 'not for identification' in open('model/README.md').read()\n"
+        "sys.exit(cli.main(['inspect', 'model']) or cli.main(['card', 'model', '--license', 'mit']))\n"
+    )
+    (tmp_path / "elsewhere").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(command, cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "license: mit" in (tmp_path / "elsewhere" / "model" / "README.md").read_text()
 
 
 def test_requirements_keep_the_floors_of_the_package() -> None:

@@ -331,6 +331,18 @@ def test_a_push_that_cannot_be_ends_before_the_first_step(
     assert hub.store.names() == []
 
 
+def test_the_name_of_the_repository(material: Path, tmp_path: Path, hub: LoopbackHub) -> None:
+    config = replace(
+        settings(material, tmp_path / "run"), push_to_hub=True, hub_token=hub.token, license="mit",
+        data_statement="Mine.",
+    )  # fmt: skip
+    for wanted, name in ((None, "me/run"), ("thing", "me/thing"), ("me/other", "me/other")):
+        assert check_before_training(replace(config, hub_model_id=wanted)) == name
+    hub.role = "read"
+    with pytest.raises(PermissionError, match="must be one that may write, got one that may only read"):
+        check_before_training(config)
+
+
 def test_a_refused_push_leaves_no_run_folder(material: Path, tmp_path: Path, hub: LoopbackHub) -> None:
     config = replace(settings(material, tmp_path / "run"), push_to_hub=True, hub_token=hub.token)
     result = subprocess.run(command(config), capture_output=True, text=True)
