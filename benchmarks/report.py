@@ -1,0 +1,178 @@
+"""Tables and pictures of what was measured."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from benchmarks.machine import as_sentence
+from benchmarks.quality import Result
+
+START, END = "<!-- benchmark:start -->", "<!-- benchmark:end -->"
+
+
+def find_reference(results: Sequence[Result]) -> Result | None:
+    """Ours that the others' times are compared with: the first that could be measured."""
+    return next((result for result in results if result.name.startswith("ours") and result.seconds), None)
+
+
+def quality_table(results: Sequence[Result]) -> str:
+    """Markdown: one row for each contender, with the reason where there are no numbers."""
+    reference = find_reference(results)
+    lines = [
+        "| | PSNR-Y dB | LPIPS | s per output MP (quartiles) | time, ours = 1 | peak memory MB |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for result in results:
+        if result.error is not None or result.seconds is None or result.quartiles is None:
+            lines.append(f"| {_cell(result.name)} | could not run: {_cell(result.error or '')} | | | | |")
+            continue
+        ratio = (
+            "" if reference is None or not reference.seconds else f"{result.seconds / reference.seconds:.2g}"
+        )
+        low, high = result.quartiles
+        lines.append(
+            f"| {_cell(result.name)} | {_number(result.psnr_y, 2)} | {_number(result.lpips, 3)} "
+            f"| {result.seconds:.3g} ({low:.3g} to {high:.3g}) | {ratio} "
+            f"| {(result.peak_memory or 0) / 1e6:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def scaling_table(points: Sequence[dict[str, Any]]) -> str:
+    """Markdown: one row for each side."""
+    lines = [
+        "| input | s | s per input MP | peak memory MB | network, share of one convolution's rate "
+        "| of the matrix product's | call / network |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for point in points:
+        lines.append(
+            f"| {point['side']}x{point['side']} | {point['seconds']:.3g} "
+            f"| {point['seconds_per_megapixel']:.3g} | {point['peak_memory'] / 1e6:.0f} "
+            f"| {point['share_of_convolution']:.0%} | {point['share_of_matrix_product']:.0%} "
+            f"| {point['call_over_network']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def startup_table(startup: dict[str, Any]) -> str:
+    """Markdown: whole processes, then the parts of the command."""
+    lines = ["| cold process | ms |", "|---|---:|"]
+    lines += [f"| `{name}` | {seconds * 1e3:.0f} |" for name, seconds in startup["processes"].items()]
+    lines += [f"| of it: {name} | {seconds * 1e3:.0f} |" for name, seconds in startup["stages"].items()]
+    lines.append(f"| (the network once more in the same process) | {startup['network_again'] * 1e3:.0f} |")
+    return "\n".join(lines)
+
+
+def as_markdown(content: dict[str, Any], results: Sequence[Result]) -> str:
+    """The whole report."""
+    parts = [as_sentence(content["machine"])]
+    if results:
+        pictures = content["pictures"]
+        sets = ", ".join(f"{name} ({count})" for name, count in pictures.items())
+        parts.append(f"Pictures: {sets}; x4, LR as published. Decoding and encoding are not timed.")
+        parts.append(quality_table(results))
+    if content.get("scaling"):
+        parts.append("How time and memory grow, bundled default model:")
+        parts.append(scaling_table(content["scaling"]))
+    if content.get("startup"):
+        parts.append("`sr-hub upscale` on a 256x256 PNG, cold:")
+        parts.append(startup_table(content["startup"]))
+        parts.append(
+            f"Without the network the command takes {content['startup']['over_torch']:.2f} times "
+            "`import torch` alone."
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def insert_between_markers(text: str, table: str) -> str:
+    """``text`` with ``table`` between the two markers.
+
+    Raises:
+        ValueError: If the markers are not there, once each and in order.
+    """
+    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
+        raise ValueError(f"expected {START} and, after it, {END}, once each")
+    return text[: text.index(START) + len(START)] + "\n" + table.strip() + "\n" + text[text.index(END) :]
+
+
+def plot_front(results: Sequence[Result], path: Path) -> None:
+    """Quality against time, both measures: up and to the left is better."""
+    shown = [result for result in results if result.seconds is not None]
+    with_lpips = any(result.lpips is not None for result in shown)
+    figure, axes = plt.subplots(1, 1 + with_lpips, figsize=(6 + 5 * with_lpips, 4.5), squeeze=False)
+    panels: list[tuple[Axes, str, str]] = [(axes[0][0], "psnr_y", "PSNR-Y, dB")]
+    if with_lpips:
+        panels.append((axes[0][1], "lpips", "LPIPS (lower is better)"))
+        axes[0][1].invert_yaxis()
+    for axis, measure, label in panels:
+        for result in shown:
+            value = getattr(result, measure)
+            if value is None or result.seconds is None:
+                continue
+            ours = result.name.startswith("ours")
+            axis.plot(result.seconds, value, "o" if ours else "s", color="tab:red" if ours else "tab:grey")
+            axis.annotate(
+                result.name.removeprefix("ours: "),
+                (result.seconds, value),
+                textcoords="offset points",
+                xytext=(4, 3),
+                fontsize=6,
+            )
+        axis.set_xscale("log")
+        axis.margins(x=0.25, y=0.1)
+        axis.set_xlabel("seconds per output megapixel")
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def plot_scaling(points: Sequence[dict[str, Any]], path: Path) -> None:
+    """Time and memory over the size of the input, and the share of the machine's rates."""
+    megapixels = [point["side"] ** 2 / 1e6 for point in points]
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8))
+    panels = [
+        ("seconds per input megapixel", [("", [p["seconds_per_megapixel"] for p in points])]),
+        ("peak memory, MB", [("", [p["peak_memory"] / 1e6 for p in points])]),
+        (
+            "network's FLOP/s as a share of",
+            [
+                ("one 3x3 convolution alone", [p["share_of_convolution"] for p in points]),
+                ("a matrix product", [p["share_of_matrix_product"] for p in points]),
+            ],
+        ),
+    ]
+    for axis, (label, lines) in zip(axes, panels, strict=True):
+        for name, values in lines:
+            axis.plot(megapixels, values, "o-", label=name or None)
+        axis.set_xscale("log")
+        axis.set_xlabel("input megapixels")
+        axis.set_ylabel(label)
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    axes[2].axhline(0.85, color="tab:grey", linestyle=":", linewidth=1)
+    axes[2].legend(fontsize=7, loc="lower right")
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _number(value: float | None, digits: int) -> str:
+    if value is None:
+        return "-"
+    return "equal" if math.isinf(value) else f"{value:.{digits}f}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,170 @@
+"""The benchmark measures what it says, and leaves out nobody who fails."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import __main__ as command
+from benchmarks import machine, quality, report, scaling
+from benchmarks.contenders import Contender, Worker, filters
+from benchmarks.quality import Result, compare
+from benchmarks.startup import measure_startup
+from sr_hub.evaluation import find_pairs
+from sr_hub.generator import SRGenerator
+from sr_hub.metrics import psnr_y
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "Tiny"
+    for name in ("HR", "LRx4"):
+        (folder / name).mkdir(parents=True)
+    for seed in range(2):
+        pixels = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        hr = Image.fromarray(pixels).resize((48, 48), Image.Resampling.BICUBIC)
+        hr.save(folder / "HR" / f"{seed}.png")
+        hr.resize((12, 12), Image.Resampling.BICUBIC).save(folder / "LRx4" / f"{seed}.png")
+    return folder
+
+
+def test_scores_are_those_of_the_contender_and_failures_stay_in_the_list(data: Path, tmp_path: Path) -> None:
+    contenders = [
+        *filters(),
+        Contender("absent", "ncnn_span", {"file": "x"}),
+        Contender("broken", "pillow", {"filter": "NONE"}),
+    ]
+    results = compare(contenders, find_pairs(data, 4), lpips=None, folder=tmp_path, rounds=2)
+    assert [result.name for result in results] == [contender.name for contender in contenders]
+    expected = []
+    for seed in range(2):
+        lr = Image.open(data / "LRx4" / f"{seed}.png")
+        images = (Image.open(data / "HR" / f"{seed}.png"), lr.resize((48, 48), Image.Resampling.BICUBIC))
+        hr, sr = (torch.tensor(np.asarray(image)).permute(2, 0, 1)[None] / 255 for image in images)
+        expected.append(psnr_y(sr, hr, 4).item())
+    assert results[0].psnr_y == pytest.approx(np.mean(expected), abs=1e-4)
+    assert results[1].psnr_y != results[0].psnr_y
+    assert results[0].timings == 4 and results[0].seconds and results[0].peak_memory
+    assert results[0].quartiles and results[0].quartiles[0] <= results[0].seconds <= results[0].quartiles[1]
+    assert results[2].error == "ModuleNotFoundError: No module named 'ncnn'"
+    assert results[3].error == "KeyError: 'NONE'" and results[3].psnr_y is None
+
+
+def test_slow_contenders_are_timed_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "SLOW", 0.0)
+    (result,) = compare(filters()[:1], find_pairs(data, 4), lpips=None, folder=tmp_path, rounds=3)
+    assert result.timings == 2  # pictures
+
+
+def test_a_worker_that_dies_says_so(tmp_path: Path) -> None:
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nexit 7\n")
+    script.chmod(0o755)
+    worker = Worker(Contender("dead", "pillow", {}, str(script)))
+    assert worker.error == "its process ended with code 7"
+    assert worker.ask({"lr": "x.png"}) is None
+    worker.close()
+
+
+def test_a_missing_picture_is_told(tmp_path: Path) -> None:
+    worker = Worker(filters()[0])
+    assert worker.error is None
+    assert worker.ask({"lr": str(tmp_path / "none.png")}) is None
+    assert worker.error is not None and "none.png" in worker.error
+    worker.close()
+
+
+def test_the_command_writes_json_tables_and_pictures(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    SRGenerator(features=4, blocks=1).save_pretrained(tmp_path / "model")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
+    out = tmp_path / "out"
+    arguments = ["--data", str(data), "--model", str(tmp_path / "model"), "--no-peers", "--rounds", "1"]
+    arguments += ["--out", str(out), "--readme", str(readme), "--largest-side", "64"]
+    assert command.main([*arguments, "--parts", "quality", "scaling"]) == 0
+    content = json.loads((out / "benchmark.json").read_text())
+    names = [result["name"] for result in content["quality"]]
+    assert names == ["ours: model, bf16", "ours: model, fp32", "bicubic (Pillow)", "Lanczos (Pillow)"]
+    assert content["quality"][0]["time_over_ours"] == 1
+    assert content["pictures"] == {"Tiny": 2}
+    (point,) = content["scaling"]
+    assert point["side"] == 64 and point["call_over_network"] > 1
+    assert point["seconds_per_megapixel"] == pytest.approx(point["seconds"] / 0.004096)
+    assert content["machine"]["torch"] == torch.__version__
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert f"torch {torch.__version__}" in text and "| ours: model, bf16 | " in text
+    assert (out / "benchmark.md").read_text().strip() in text
+    for name in ("quality_time.png", "scaling.png"):
+        assert Image.open(out / name).size[0] > 400
+
+
+def test_wrong_arguments(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="quality needs --data"):
+        command.main(["--parts", "quality", "--no-peers", "--out", str(tmp_path)])
+    with pytest.raises(ValueError, match="must hold HR/ and LRx4/"):
+        command.main(["--data", str(data / "HR"), "--no-peers", "--parts", "quality", "--out", str(tmp_path)])
+    readme = tmp_path / "README.md"
+    readme.write_text(report.START)
+    with pytest.raises(ValueError, match=r"expected <!-- benchmark:start --> and, after it,"):
+        command.main(["--readme", str(readme), "--out", str(tmp_path)])
+
+
+def test_table_by_hand() -> None:
+    results = [
+        Result("ours: a", 30.0, 0.25, 0.1, (0.09, 0.11), 300_000_000, 9),
+        Result("peer|x", float("inf"), None, 0.25, (0.2, 0.3), 5_000_000, 3),
+        Result("gone", error="ImportError: no such thing"),
+    ]
+    assert report.quality_table(results).splitlines()[2:] == [
+        "| ours: a | 30.00 | 0.250 | 0.1 (0.09 to 0.11) | 1 | 300 |",
+        "| peer\\|x | equal | - | 0.25 (0.2 to 0.3) | 2.5 | 5 |",
+        "| gone | could not run: ImportError: no such thing | | | | |",
+    ]
+
+
+def test_rates_count_the_work() -> None:
+    _, work = machine.make_convolution(8, 10, torch.float32)
+    assert work == 2 * 9 * 8 * 8 * 100
+    _, work = machine.make_product(16, torch.float32)
+    assert work == 2 * 16**3
+
+
+def test_the_network_rate_counts_every_convolution() -> None:
+    torch.manual_seed(0)
+    generator = SRGenerator(features=4, blocks=1)
+    plain = SRGenerator.residual
+    (point,) = scaling.measure_scaling(generator, [16], seconds_a_side=0.1)
+    assert SRGenerator.residual is plain
+    # head 27*4, three of the block and body 4*(9*4*4), merge 12*4, tail 9*4*48
+    work = 2 * 16**2 * (108 + 4 * 144 + 48 + 1728)
+    assert point.network_rate * point.network_seconds == pytest.approx(work)
+    assert point.seconds > point.network_seconds > 0
+    assert point.peak_memory > 50e6
+
+
+@pytest.mark.slow
+def test_startup_adds_up(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    SRGenerator(features=4, blocks=1).save_pretrained(tmp_path / "model")
+    startup = measure_startup(tmp_path, str(tmp_path / "model"), runs=1)
+    assert Image.open(tmp_path / "out.png").size == (1024, 1024)
+    whole, stages = startup["processes"]["sr-hub upscale"], sum(startup["stages"].values())
+    assert startup["processes"]["python"] < startup["processes"]["import torch"] < whole
+    assert 0.4 * whole < stages < 2.5 * whole
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_peak_memory_is_that_since_the_reset() -> None:
+    scaling._reset_peak()
+    before = scaling._peak()
+    block = np.ones(2**26, np.uint8)
+    assert scaling._peak() - before > 2**25
+    del block
+    scaling._reset_peak()
+    assert scaling._peak() - before < 2**25
