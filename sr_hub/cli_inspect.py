@@ -11,6 +11,7 @@ from sr_hub.generator import SRGenerator
 from sr_hub.hub_files import HubOptions
 from sr_hub.model_card import CARD_FILE, CardOptions, license_in_card, license_of
 from sr_hub.pretrained import find_beside, find_model
+from sr_hub.provenance import read_provenance
 from sr_hub.training_record import RECORD_FILE, read_record, sha256_of
 
 
@@ -18,11 +19,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Adds ``inspect`` to the command line; its ``run`` takes the parsed arguments."""
     parser = subparsers.add_parser(
         "inspect",
-        help="tell what a model is",
+        help="tell what a model is, or what made a picture",
         description="Tells architecture, config, parameters, licence, training and hashes of a model. Its "
-        "weights are read and checked.",
+        "weights are read and checked. Of a picture: what sr-hub wrote into it.",
     )
-    parser.add_argument("model", help="model folder, .safetensors file, bundled name or Hub repository")
+    parser.add_argument(
+        "model", help="model folder, .safetensors file, bundled name, Hub repository; or picture"
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--revision", help="branch, tag or commit of a repository")
     parser.add_argument("--token", help="Hub token (default: that of the login)")
@@ -35,13 +38,30 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         OSError, ValueError: With one sentence to show, if it is no whole model.
     """
-    facts = describe_model(arguments.model, HubOptions(revision=arguments.revision, token=arguments.token))
+    if _is_picture(arguments.model):
+        facts = describe_picture(arguments.model)
+    else:
+        facts = describe_model(
+            arguments.model, HubOptions(revision=arguments.revision, token=arguments.token)
+        )
     if arguments.json:
         print(json.dumps(facts, indent=2))
         return
     width = max(map(len, facts))
     for name, value in facts.items():
         print(f"{name:{width}}  {'not stated' if value is None else value}")
+
+
+def describe_picture(path: str) -> dict[str, Any]:
+    """What made a picture, by its own account.
+
+    Raises:
+        ValueError: If it is no picture, or says nothing of the kind.
+    """
+    facts = read_provenance(path)
+    if facts is None:
+        raise ValueError(f"{path}: expected a picture that sr-hub wrote, got one without its provenance")
+    return facts
 
 
 def describe_model(name: str, hub: HubOptions) -> dict[str, Any]:
@@ -78,3 +98,7 @@ def _dtype(path: Path) -> str:
     with safe_open(path, framework="pt") as file:
         names = {str(file.get_slice(name).get_dtype()) for name in file.keys()}  # noqa: SIM118
     return " and ".join(sorted(names))
+
+
+def _is_picture(name: str) -> bool:
+    return Path(name).is_file() and Path(name).suffix != ".safetensors"

@@ -122,6 +122,8 @@ def cannot_keep(picture: Picture, path: str | os.PathLike[str]) -> list[str]:
         lost.append("GIF holds 256 colours, each visible or not: the others are dithered")
     if not known.metadata and (picture.icc_profile or picture.exif or picture.xmp):
         lost.append(f"{known.name} holds no colour profile, EXIF or XMP: they are dropped")
+    if known.name != "PNG" and any(name in (b"cICP", b"cHRM") for name, _ in picture.png_color):
+        lost.append(f"{known.name} holds no colour chunks of PNG: the colours are taken for sRGB")
     if _too_long(picture, known):
         lost.append(f"{' and '.join(_too_long(picture, known))} too long for {known.name}: dropped")
     return lost
@@ -186,7 +188,7 @@ def _encode(
     elif known.name != "PNG":
         writer = PillowWriter(file, whole, known, metadata_of(picture))
     else:
-        writer = PngWriter(file, whole, first.dtype, **metadata_of(picture))
+        writer = PngWriter(file, whole, first.dtype, chunks=picture.png_color, **metadata_of(picture))
     writer.write(first)
     del first
     for strip in rows:

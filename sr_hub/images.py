@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from sr_hub import deep_color
 from sr_hub.exif import read_exif, rescale_exif, turn_upright
 from sr_hub.pixels import pixels_from_pil, round_to
+from sr_hub.png_chunks import read_color_chunks
 
 MAX_PIXELS = 178_956_970
 """Largest input, in pixels: Pillow's own limit against decompression bombs."""
@@ -38,6 +39,7 @@ class Picture:
         exif: EXIF block without orientation and thumbnail.
         xmp: XMP packet, its orientation reset.
         dpi: Horizontal and vertical pixels per inch.
+        png_color: Chunks of a PNG file that say what its samples mean, name and data.
         value_range: What 0 and 1 of float samples stand for in the file.
         notices: What reading could not keep as it was, in words for the user.
     """
@@ -48,6 +50,7 @@ class Picture:
     exif: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
+    png_color: tuple[tuple[bytes, bytes], ...] = ()
     value_range: tuple[float, float] = (0.0, 1.0)
     notices: tuple[str, ...] = ()
 
@@ -203,6 +206,10 @@ def _from_pil(image: Image.Image, max_pixels: int, path: Path | None = None) -> 
         if isinstance(key, tuple):
             opaque = (pixels != np.array(key, np.uint16)).any(axis=2, keepdims=True)
             pixels = np.concatenate([pixels, opaque * np.uint16(65535)], axis=2)
+    png_color: tuple[tuple[bytes, bytes], ...] = ()
+    if path and image.format == "PNG" and decoded.icc_profile is None:  # a profile says it better
+        with open(path, "rb") as file:
+            png_color = read_color_chunks(file)
     exif, orientation, unreadable = _read_exif(image)
     notices += [*decoded.notices, *unreadable]
     xmp = image.info.get("xmp")
@@ -216,6 +223,7 @@ def _from_pil(image: Image.Image, max_pixels: int, path: Path | None = None) -> 
         exif=exif,
         xmp=re.sub(rb'(tiff:Orientation(="|>))\d', rb"\g<1>1", xmp) if isinstance(xmp, bytes) else None,
         dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(0 < value < 1e6 for value in dpi) else None,
+        png_color=png_color,
         value_range=decoded.value_range,
         notices=tuple(notices),
     )

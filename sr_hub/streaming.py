@@ -54,7 +54,7 @@ def upscale_strips(
     for index, start in enumerate(starts):
         stop = min(start + rows, height)
         top = max(0, start - halo)
-        window = pixels[top : stop + halo]
+        window = np.require(pixels[top : stop + halo], requirements=["C", "W"])  # torch takes no others
 
         def report(done: int, total: int, index: int = index) -> None:
             if progress is not None:

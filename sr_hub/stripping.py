@@ -15,7 +15,7 @@ def strip_metadata(picture: Picture) -> tuple[Picture, tuple[str, ...]]:
     Without its profile a picture is taken for sRGB, so its colours are converted to that before. 16-bit and
     float samples, which cannot be converted here, keep a profile.
     """
-    bare = replace(picture, exif=None, xmp=None, dpi=None)
+    bare = replace(picture, exif=None, xmp=None, dpi=None, png_color=())
     if picture.icc_profile is None:
         return bare, ()
     if picture.pixels.dtype != np.uint8:

@@ -175,6 +175,18 @@ def test_no_provenance_leaves_no_trace(tmp_path: Path, generator: SRGenerator) -
     assert b"sr_hub" not in (tmp_path / "b.png").read_bytes()
 
 
+def test_inspect_prints_the_provenance(
+    tmp_path: Path, generator: SRGenerator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = photo(tmp_path / "a.png")
+    enlarge(generator, source, tmp_path / "b.jpg", Settings(scale=2))
+    assert cli.main(["inspect", str(tmp_path / "b.jpg")]) == 0
+    out = capsys.readouterr().out
+    assert hash_weights(generator) in out and "tiny" in out
+    assert cli.main(["inspect", str(source)]) == 2
+    assert "a.png: expected a picture that sr-hub wrote" in capsys.readouterr().err
+
+
 def test_broken_provenance_is_named(tmp_path: Path) -> None:
     photo(tmp_path / "a.png", xmp=b"<sr_hub:provenance>{</sr_hub:provenance>")
     with pytest.raises(ImageError, match=r"a\.png: its provenance is broken"):

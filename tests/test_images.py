@@ -16,6 +16,7 @@ from sr_hub import images
 from sr_hub.encoding import cannot_keep, check_fits, writable_format, write_picture
 from sr_hub.images import ImageError, Picture, from_pil, read_picture, to_pil
 from sr_hub.pixels import extend_colors, is_grey, join_alpha, round_to
+from sr_hub.strip_writers import PngWriter
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="%d"/></x:xmpmeta>'
@@ -259,6 +260,28 @@ def test_metadata_survives_enlarging(tmp_path: Path, suffix: str, dtype: type) -
     assert block.get_ifd(0x8825)[GPS_REFERENCE] == "N"
     if suffix not in (".webp", ".avif"):  # these have no field for it
         assert again.dpi == pytest.approx((288, 288), abs=0.02)
+
+
+def png_with(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    file = io.BytesIO()
+    pixels = noise(4, 5, 3)
+    writer = PngWriter(file, pixels.shape, pixels.dtype, chunks=chunks)
+    writer.write(pixels)
+    writer.close()
+    return file.getvalue()
+
+
+COLOR = [(b"cICP", bytes([9, 16, 0, 1])), (b"gAMA", struct.pack(">I", 100000)), (b"cHRM", bytes(range(32)))]
+
+
+def test_png_color_chunks_survive_or_are_said(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png_with([*COLOR, (b"tEXt", b"Title\0x")]))
+    picture = read_picture(tmp_path / "a.png")
+    assert list(picture.png_color) == COLOR
+    write_picture(picture.enlarged(noise(16, 20, 3)), tmp_path / "b.png")
+    assert list(read_picture(tmp_path / "b.png").png_color) == COLOR
+    assert cannot_keep(picture, "b.png") == []
+    assert "taken for sRGB" in cannot_keep(picture, "b.jpg")[0]
 
 
 def test_a_broken_exif_block_costs_the_block_only(tmp_path: Path) -> None:

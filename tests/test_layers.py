@@ -16,7 +16,7 @@ LAYERS = (
     {"licenses", "hub_files", "hub_store"},
     {"resample", "metrics", "tiling", "pixels", "deep_color", "exif", "precision", "pretrained"}
     | {"fused", "allocator"}
-    | {"whole_files", "row_resize", "memory", "strip_writers"}
+    | {"whole_files", "row_resize", "memory", "strip_writers", "png_chunks"}
     | {"discriminator", "losses", "optimizers", "expansion", "config", "checkpoint", "curves"}
     | {"loopback_hub"},
     {"training_record"},
