@@ -20,12 +20,13 @@ from benchmarks.report import (
 from benchmarks.scaling import SIDES, measure_scaling
 from benchmarks.startup import measure_startup
 from benchmarks.worker import SCALE
+from benchmarks.workers import measure_workers
 from sr_hub.evaluation import find_pairs
 from sr_hub.generator import SRGenerator
 from sr_hub.metrics import LPIPS
 from sr_hub.pretrained import DEFAULT_MODEL
 
-PARTS = ("quality", "scaling", "startup")
+PARTS = ("quality", "scaling", "startup", "workers")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
             generator = SRGenerator.from_pretrained(options.model[0] if options.model else DEFAULT_MODEL)
             points = measure_scaling(generator, [side for side in SIDES if side <= options.largest_side])
             content["scaling"] = [point.to_json() for point in points]
+        if "workers" in options.parts:
+            content["workers"] = measure_workers(folder)
         if "quality" in options.parts:
             results = _compare(options, folder, content)
     _write(options, content, results, readme)

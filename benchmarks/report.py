@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.machine import as_sentence
 from benchmarks.quality import Result
+from benchmarks.workers import workers_table
 
 START, END = "<!-- benchmark:start -->", "<!-- benchmark:end -->"
 
@@ -89,6 +90,9 @@ def as_markdown(content: dict[str, Any], results: Sequence[Result]) -> str:
             f"Without the network the command takes {content['startup']['over_torch']:.2f} times "
             "`import torch` alone."
         )
+    if content.get("workers"):
+        parts.append("Workers on this machine, pictures of a folder in shards and training in processes:")
+        parts.append(workers_table(content["workers"]))
     return "\n\n".join(parts) + "\n"
 
 

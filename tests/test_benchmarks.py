@@ -14,6 +14,7 @@ from benchmarks import machine, quality, report, scaling
 from benchmarks.contenders import Contender, Worker, filters
 from benchmarks.quality import Result, compare
 from benchmarks.startup import measure_startup
+from benchmarks.workers import make_pictures, measure_workers, workers_table
 from sr_hub.evaluation import find_pairs
 from sr_hub.generator import SRGenerator
 from sr_hub.metrics import psnr_y
@@ -126,6 +127,33 @@ def test_table_by_hand() -> None:
         "| peer\\|x | equal | - | 0.25 (0.2 to 0.3) | 2.5 | 5 |",
         "| gone | could not run: ImportError: no such thing | | | | |",
     ]
+
+
+def test_efficiency_by_hand() -> None:
+    rows = [
+        {"workers": 1, "threads": 1, "folder_seconds": 12.0, "steps_per_second": 1.0},
+        {"workers": 2, "threads": 1, "folder_seconds": 8.0, "steps_per_second": 1.8},
+    ]
+    assert workers_table(rows).splitlines()[2:] == [
+        "| 1 x 1 | 12.0 | 100% | 1.00 | 100% |",
+        "| 2 x 1 | 8.0 | 75% | 1.80 | 90% |",
+    ]
+
+
+def test_pictures_have_structure_and_are_the_same_again(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        make_pictures(tmp_path / name, 2)
+    first, second = (np.asarray(Image.open(tmp_path / "a" / f"00{index}.png")) for index in range(2))
+    assert np.array_equal(first, np.asarray(Image.open(tmp_path / "b" / "000.png")))
+    assert (first != second).mean() > 0.9
+    assert first.std() > 20
+
+
+@pytest.mark.slow
+def test_workers_do_the_same_work(tmp_path: Path) -> None:
+    (row,) = measure_workers(tmp_path, pictures=6, counts=(1,))
+    assert row["folder_seconds"] > 0 and row["steps_per_second"] > 0
+    assert len(list((tmp_path / "large1x1").glob("*.png"))) == 6
 
 
 def test_rates_count_the_work() -> None:
