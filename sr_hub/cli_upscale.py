@@ -61,6 +61,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     size.add_argument("--scale", type=_positive, metavar="FACTOR", help="times that of the input")
     size.add_argument("--width", type=_count, metavar="PIXELS", help="the height follows, unless given, too")
     size.add_argument("--height", type=_count, metavar="PIXELS", help="the width follows, unless given, too")
+    parser.add_argument(
+        "--animated", action="store_true", help="all frames of GIF, WebP and APNG (default: the first)"
+    )
     quality = parser.add_argument_group("quality")
     quality.add_argument("--ensemble", action="store_true", help="mean over flips and turns; 8 times slower")
     quality.add_argument(

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sr_hub.animation import Animation, is_animated, read_animation, write_animation
 from sr_hub.consistency import Consistent, share_consistent
 from sr_hub.encoding import cannot_keep, check_fits, write_picture, write_strips
 from sr_hub.ensemble import DihedralEnsemble
 from sr_hub.folders import Job, fingerprint, is_done, note_done
-from sr_hub.images import ImageError, Picture, read_picture
+from sr_hub.images import MAX_PIXELS, ImageError, Picture, read_picture
 from sr_hub.inference import Precision, Progress
 from sr_hub.memory import available_memory, is_memory_error
 from sr_hub.provenance import add_provenance, hash_weights, program_name
@@ -38,6 +39,7 @@ class Settings:
         consistency: Steps of back-projection.
         strip: Drop all metadata.
         provenance: Write into the result what made it.
+        animated: All frames of a GIF, WebP or APNG file, not the first alone.
     """
 
     precision: Precision = "auto"
@@ -48,6 +50,7 @@ class Settings:
     consistency: int = 0
     strip: bool = False
     provenance: bool = True
+    animated: bool = False
 
     def __post_init__(self) -> None:
         if self.scale is not None and (self.width or self.height):
@@ -86,10 +89,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A picture that was read, and the hash of its file."""
+    """A picture that was read, the hash of its file, and its frames, if all are wanted."""
 
     picture: Picture
     content: str
+    animation: Animation | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ class Made:
     picture: Picture | None
     content: str
     outcome: Outcome
+    animation: Animation | None = None
 
 
 @dataclass(frozen=True)
@@ -196,7 +201,11 @@ class Enlarger:
             raise ImageError(f"{job.source}: cannot be read: {error.strerror}") from error
         if not self.overwrite and is_done(job, content, self.key):
             return None
-        return Loaded(read_picture(job.source, max_pixels=self.limits.max_pixels), content)
+        picture = read_picture(job.source, max_pixels=self.limits.max_pixels)
+        if not (self.settings.animated and is_animated(job.source)):
+            return Loaded(picture, content)
+        animation = read_animation(job.source, max_pixels=self.limits.max_pixels or MAX_PIXELS)
+        return Loaded(replace(picture, notices=()), content, animation)
 
     def make(self, job: Job, loaded: Loaded | None, progress: Progress | None = None) -> Made | None:
         """The result, or None if there is nothing to do. What is too large to be held is written at once.
@@ -215,8 +224,13 @@ class Enlarger:
         picture = self._described(source, size, loaded.content)
         shape = (*size, source.pixels.shape[2])
         try:
-            strips = self._strips(source.pixels, size, progress, said)
             consistent = None
+            if loaded.animation is not None:
+                animation = self._animation(loaded.animation, size, progress, said)
+                return Made(
+                    picture, loaded.content, self._outcome(started, source, size, None, said), animation
+                )
+            strips = self._strips(source.pixels, size, progress, said)
             if np.prod(shape, dtype=np.int64) * source.pixels.itemsize > self._strip_bytes:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
                 write_strips(picture, shape, strips, job.target)
@@ -229,10 +243,15 @@ class Enlarger:
             if not is_memory_error(error):
                 raise
             raise ImageError(f"{job.source}: not enough memory: {str(error).splitlines()[0]}") from error
+        return Made(made, loaded.content, self._outcome(started, source, size, consistent, said))
+
+    @staticmethod
+    def _outcome(
+        started: float, source: Picture, size: tuple[int, int], consistent: float | None, said: list[str]
+    ) -> Outcome:
+        height, width = source.pixels.shape[:2]
         seconds = time.perf_counter() - started
-        sizes = (width, height), (size[1], size[0])
-        outcome = Outcome(*sizes, seconds, consistent, tuple(dict.fromkeys(said)))
-        return Made(made, loaded.content, outcome)
+        return Outcome((width, height), (size[1], size[0]), seconds, consistent, tuple(dict.fromkeys(said)))
 
     def write(self, job: Job, made: Made | None) -> Outcome:
         """Write the result, whole or not at all, and note that it is there.
@@ -247,7 +266,10 @@ class Enlarger:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise ImageError(f"{job.target.parent}: cannot be made a folder: {error.strerror}") from error
-            write_picture(made.picture, job.target)
+            if made.animation is None:
+                write_picture(made.picture, job.target)
+            else:
+                write_animation(made.picture, made.animation, job.target)
         note_done(job, made.content, self.key)
         return made.outcome
 
@@ -287,6 +309,20 @@ class Enlarger:
             say=lambda tile: said.append(f"memory is short: goes on in tiles of {tile} pixels"),
         )
         return strips if size == (height, width) else resize_rows(strips, (height, width), size)
+
+    def _animation(
+        self, animation: Animation, size: tuple[int, int], progress: Progress | None, said: list[str]
+    ) -> Animation:
+        count = len(animation.frames)
+        frames = []
+        for index, frame in enumerate(animation.frames):
+
+            def report(done: int, total: int, index: int = index) -> None:
+                if progress is not None:
+                    progress(index * total + done, count * total)
+
+            frames.append(np.concatenate(list(self._strips(frame, size, report, said))))
+        return replace(animation, frames=frames)
 
     def _share(self, lr: np.ndarray, sr: np.ndarray) -> float | None:
         if not self.settings.consistency or lr.shape[0] * lr.shape[1] > _CHECKED_PIXELS:

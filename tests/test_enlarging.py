@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageCms
 
 from sr_hub import cli
+from sr_hub.animation import read_animation
 from sr_hub.encoding import write_picture
 from sr_hub.enlarging import Enlarger, Limits, Model, Settings
 from sr_hub.folders import Job
@@ -223,6 +224,41 @@ def test_deep_pictures_keep_the_profile_and_say_so(tmp_path: Path, generator: SR
     assert read_picture(tmp_path / "b.png").icc_profile == ICC
 
 
+# Animations
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_all_frames_are_enlarged(tmp_path: Path, generator: SRGenerator, suffix: str) -> None:
+    colors = ["red", "lime", "blue"]
+    frames = [Image.new("RGBA", (6, 5), color) for color in colors]
+    frames[0].save(
+        tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:], duration=[100, 200, 300], loop=2
+    )
+    said = enlarge(generator, tmp_path / f"a{suffix}", tmp_path / f"b{suffix}", Settings(animated=True))
+    assert [text for text in said if "256 colours" not in text] == []
+    animation = read_animation(tmp_path / f"b{suffix}")
+    assert animation.durations == [100, 200, 300] and animation.loops == 2
+    for frame, color in zip(animation.frames, colors, strict=True):
+        assert frame.shape == (20, 24, 4)
+        still = upscale(generator, np.asarray(Image.new("RGB", (6, 5), color)))
+        assert np.abs(frame[..., :3].astype(int) - still).mean() < 20
+    if suffix != ".gif":
+        assert read_provenance(tmp_path / f"b{suffix}") is not None
+    assert "only the first" in enlarge(generator, tmp_path / f"a{suffix}", tmp_path / "c.png")[0]
+
+
+def test_frames_need_a_format_that_holds_them(tmp_path: Path, generator: SRGenerator) -> None:
+    frames = [Image.new("L", (3, 3), value) for value in (0, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError, match="JPEG holds one frame"):
+        enlarge(generator, tmp_path / "a.gif", tmp_path / "b.jpg", Settings(animated=True))
+    with pytest.raises(ImageError, match=r"a\.gif: expected at most 17 pixels in all frames, got 2 of 3x3"):
+        enlarge(
+            generator, tmp_path / "a.gif", tmp_path / "b.gif", Settings(animated=True), Limits(max_pixels=17)
+        )
+    assert not (tmp_path / "b.gif").exists()
+
+
 # Consistency and ensemble
 
 
@@ -248,6 +284,7 @@ def test_every_setting_is_another_result() -> None:
         Settings(consistency=1),
         Settings(strip=True),
         Settings(provenance=False),
+        Settings(animated=True),
     ]
     assert len({Enlarger(network, settings).key for settings in variants}) == len(variants)
     assert Enlarger(network, limits=Limits(tile_size=9)).key == Enlarger(network).key

@@ -1,0 +1,107 @@
+"""Animated pictures, frame by frame."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from sr_hub.encoding import check_fits
+from sr_hub.images import MAX_PIXELS, ImageError, Picture, metadata_of, open_image, reason_of, to_pil
+from sr_hub.pixels import pixels_from_pil
+from sr_hub.whole_files import whole_file
+
+ANIMATED = ("GIF", "WEBP", "PNG")
+"""Pillow's names of the formats that all frames are written in."""
+
+_OPTIONS = {"GIF": {"disposal": 2, "optimize": False}, "WEBP": {"quality": 95}, "PNG": {"disposal": 1}}
+
+
+@dataclass(frozen=True)
+class Animation:
+    """Frames and when they are shown.
+
+    Attributes:
+        frames: ``(H, W, 4)`` uint8 each, complete: nothing shines through from the frame before.
+        durations: Milliseconds of each.
+        loops: Times it is shown, 0 for ever.
+    """
+
+    frames: list[np.ndarray]
+    durations: list[int]
+    loops: int
+
+
+def is_animated(path: str | os.PathLike[str]) -> bool:
+    """Whether the picture has several frames.
+
+    Raises:
+        ImageError: If it is no picture.
+    """
+    with open_image(path) as image:
+        return bool(getattr(image, "is_animated", False)) and image.format in ANIMATED
+
+
+def read_animation(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Animation:
+    """All frames of a GIF, WebP or APNG file.
+
+    Args:
+        path: The file.
+        max_pixels: Of all frames together.
+
+    Raises:
+        ImageError: If a frame cannot be read, or there are too many.
+    """
+    with open_image(path, max_pixels=max_pixels) as image:
+        count = int(getattr(image, "n_frames", 1))
+        if count * image.width * image.height > max_pixels:
+            size = f"{count} of {image.width}x{image.height}"
+            raise ImageError(f"expected at most {max_pixels:,} pixels in all frames, got {size}")
+        frames, durations = [], []
+        for index in range(count):
+            image.seek(index)
+            frames.append(np.asarray(Image.fromarray(_samples(image)).convert("RGBA")))
+            durations.append(round(float(image.info.get("duration", 0))))
+        return Animation(frames, durations, int(image.info.get("loop", 1)))
+
+
+def write_animation(picture: Picture, animation: Animation, path: str | os.PathLike[str]) -> None:
+    """Write all frames, whole or not at all.
+
+    Args:
+        picture: What is said of the whole; its samples are not looked at.
+        animation: The frames.
+        path: Its suffix chooses GIF, WebP or PNG.
+
+    Raises:
+        ImageError: If the format holds no frames or not this size, or the file cannot be written.
+    """
+    path = Path(path)
+    known = check_fits(path, *animation.frames[0].shape[:2])
+    if known.name not in ANIMATED:
+        raise ImageError(f"{path}: {known.name} holds one frame, expected GIF, WEBP or PNG for an animation")
+    metadata = {key: value for key, value in metadata_of(picture).items() if value}
+    if known.name == "PNG" and picture.xmp:
+        metadata["pnginfo"] = PngImagePlugin.PngInfo()
+        metadata["pnginfo"].add_itxt("XML:com.adobe.xmp", picture.xmp.decode("utf-8", "replace"))
+    first, *rest = (to_pil(Picture(frame)) for frame in animation.frames)
+    try:
+        with whole_file(path) as file:
+            first.save(
+                file,
+                format=known.name,
+                save_all=True,
+                append_images=rest,
+                duration=animation.durations,
+                loop=animation.loops,
+                **metadata,
+                **_OPTIONS[known.name],
+            )
+    except Exception as error:  # encoders raise nearly anything
+        raise ImageError(f"{path}: cannot be written: {reason_of(error)}") from error
+
+
+def _samples(image: Image.Image) -> np.ndarray:
+    pixels = pixels_from_pil(image).pixels
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
