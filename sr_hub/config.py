@@ -23,7 +23,7 @@ _AT_LEAST_ONE = (
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "pixel_steps", "adversarial_steps", "warmup_steps", "validate_every", "max_minutes", "clip_gradient",
-    "expansion", "threads", "pixel_weight", "content_weight", "adversarial_weight", "seed",
+    "expansion", "threads", "pixel_weight", "grid_weight", "content_weight", "adversarial_weight", "seed",
 )  # fmt: skip
 
 
@@ -74,6 +74,7 @@ class TrainConfig:
     adversarial_learning_rate: float = option(1e-3, "peak step size of the generator, phase 2")
     discriminator_learning_rate: float = option(2e-3, "peak step size of the discriminator")
     pixel_weight: float = option(1.0, "weight of the L1 pixel loss in phase 2")
+    grid_weight: float = option(2.0, "weight of the loss against patterns of LR pixel size in phase 2")
     content_weight: float = option(0.1, "weight of the VGG19 content loss in phase 2")
     adversarial_weight: float = option(0.005, "weight of the adversarial loss in phase 2")
     content_layers: str = option(

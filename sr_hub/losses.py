@@ -160,6 +160,23 @@ class ContentLoss(nn.Module):
         )
 
 
+def grid_loss(sr: Tensor, hr: Tensor, scale: int) -> Tensor:
+    """How far ``sr`` has drawn the grid of LR pixels into the picture, or shifted its colours.
+
+    The error of each of the ``scale**2`` sub-pixel places apart, averaged over windows of 8x8 LR pixels, then
+    its mean size. True texture has no place of its own on the grid and averages out; a pattern that repeats
+    with every LR pixel, as content and adversarial losses leave it in flat areas, does not.
+
+    Args:
+        sr: ``(N, 3, H, W)``, H and W multiples of ``scale``.
+        hr: The same shape.
+        scale: HR pixels per LR pixel.
+    """
+    places = F.pixel_unshuffle(sr - hr, scale)  # (N, 3*scale^2, H/scale, W/scale)
+    window = min(8, *places.shape[-2:])
+    return F.avg_pool2d(places, window, stride=max(1, window // 2)).abs().mean()
+
+
 def adversarial_loss(sr_logits: Tensor) -> Tensor:
     """The generator's part of the non-saturating GAN loss (arXiv:1406.2661, section 3)."""
     return F.softplus(-sr_logits.float()).mean()

@@ -19,6 +19,7 @@ from sr_hub.losses import (
     ContentLoss,
     adversarial_loss,
     discriminator_loss,
+    grid_loss,
     parse_content_layers,
     pixel_loss,
 )
@@ -198,6 +199,7 @@ class AdversarialPhase(_Averaged):
         with self.autocast():
             sr = self.run(batch.lr)
             pixel = pixel_loss(sr.float(), batch.hr, "l1")
+            grid = grid_loss(sr.float(), batch.hr, config.scale)
             sr, hr = _window(sr, batch.shift), _window(batch.hr, batch.shift)
             self.discriminator.requires_grad_(False)
             sr_logits = self.discriminator(sr)
@@ -205,6 +207,7 @@ class AdversarialPhase(_Averaged):
         adversarial = adversarial_loss(sr_logits)
         loss = (
             config.pixel_weight * pixel
+            + config.grid_weight * grid
             + config.content_weight * content
             + config.adversarial_weight * adversarial
         )
@@ -218,6 +221,7 @@ class AdversarialPhase(_Averaged):
         self.descend(d_loss, self.discriminator, self.discriminator_optimizers)
         return {
             "pixel_loss": pixel.detach(),
+            "grid_loss": grid.detach(),
             "content_loss": content.detach(),
             "adversarial_loss": adversarial.detach(),
             "discriminator_loss": d_loss.detach(),

@@ -13,6 +13,7 @@ from sr_hub.losses import (
     adversarial_loss,
     discriminator_loss,
     find_vgg,
+    grid_loss,
     parse_content_layers,
     pixel_loss,
 )
@@ -54,6 +55,21 @@ def test_pixel_loss_rejects() -> None:
         pixel_loss(torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 5), "l1")
     with pytest.raises(ValueError, match="l1, charbonnier or mse, got 'l2'"):
         pixel_loss(torch.rand(1), torch.rand(1), "l2")
+
+
+def test_grid_loss_by_hand() -> None:
+    hr = torch.rand(1, 3, 64, 64)
+    assert grid_loss(hr, hr, 4).item() == 0
+    assert grid_loss(hr + 0.01, hr, 4).item() == pytest.approx(0.01, rel=1e-3)  # a shift of colour
+    pattern = torch.zeros(4, 4)
+    pattern[0, 0], pattern[2, 2] = 0.08, -0.08
+    assert grid_loss(hr + pattern.repeat(16, 16), hr, 4).item() == pytest.approx(0.16 / 16, rel=1e-3)
+
+
+def test_grid_loss_lets_texture_be() -> None:
+    torch.manual_seed(0)
+    hr, texture = torch.rand(1, 3, 64, 64), 0.05 * torch.randn(1, 3, 64, 64)
+    assert grid_loss(hr + texture, hr, 4) < 0.15 * texture.abs().mean()
 
 
 def test_adversarial_losses_by_hand() -> None:

@@ -11,6 +11,7 @@ from sr_hub.losses import VGG19Features
 from sr_hub.phases import AdversarialPhase, PixelPhase
 
 CPU = torch.device("cpu")
+TERMS = ("pixel_weight", "grid_weight", "content_weight", "adversarial_weight")
 CONFIG = TrainConfig(
     features=8, blocks=1, warmup_steps=0, learning_rate=2e-3,
     content_layers="conv1_2:1", discriminator_features=4,
@@ -98,7 +99,7 @@ def test_a_restored_phase_goes_on_bit_equally(name: str, vgg: Path) -> None:
 def test_the_generator_step_leaves_the_discriminator_alone_and_vice_versa(vgg: Path) -> None:
     config = TrainConfig(
         features=8, blocks=1, content_layers="conv1_2:1", discriminator_features=4,
-        pixel_weight=0.0, content_weight=0.0, adversarial_weight=1.0,
+        pixel_weight=0.0, grid_weight=0.0, content_weight=0.0, adversarial_weight=1.0,
     )  # fmt: skip
     phase = adversarial(vgg, config)
     judge, author = phase.discriminator_optimizers, phase.generator_optimizers
@@ -115,9 +116,9 @@ def test_the_generator_step_leaves_the_discriminator_alone_and_vice_versa(vgg: P
     assert all(moved)
 
 
-@pytest.mark.parametrize("term", ["pixel_weight", "content_weight", "adversarial_weight"])
+@pytest.mark.parametrize("term", TERMS)
 def test_each_term_alone_moves_the_generator(term: str, vgg: Path) -> None:
-    weights = {name: float(name == term) for name in ("pixel_weight", "content_weight", "adversarial_weight")}
+    weights = {name: float(name == term) for name in TERMS}
     config = TrainConfig(
         features=8, blocks=1, content_layers="conv1_2:1", discriminator_features=4, **weights
     )
