@@ -78,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     for claim in claims:
         folder = folders[claim.dataset]
         if folder is not None:
-            rows += _rows(claim, _measured(arguments.model, claim, folder, lpips, hub))
+            found = _measured(arguments.model, claim, folder, lpips, hub)
+            rows += [row for row in _rows(claim, found) if row not in rows]  # bicubic's once for a set
     _print(rows)
     if absent:
         print(f"not checked, as {arguments.data} does not hold them: {', '.join(absent)}")

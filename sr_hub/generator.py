@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from sr_hub.fused import add_nearest, leaky_conv, multiplies_exactly
@@ -296,7 +296,7 @@ def save_weights(generator: SRGenerator, path: Path, *, ends: int = 1) -> None:
     temporary = path.with_name(path.name + ".tmp")
     tensors = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
     header = {"format": "pt", "config": json.dumps(generator.config), "ends": str(ends)}
-    save_file(tensors, temporary, metadata=header)
+    temporary.write_bytes(save(tensors, header))  # its save_file makes files that only their owner reads
     temporary.replace(path)
 
 

@@ -32,6 +32,13 @@ def test_saved_equals_loaded(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "config.json").read_text()) == {"scale": 4, "features": 8, "blocks": 1}
 
 
+def test_saved_files_are_as_readable_as_any_new_file(tmp_path: Path) -> None:
+    tiny().save_pretrained(tmp_path)
+    (tmp_path / "any").touch()
+    modes = {path.name: path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(set(modes.values())) == 1, modes
+
+
 def test_both_ends_and_what_lies_between(family: Path) -> None:
     lr = torch.rand(1, 3, 8, 8)
     assert torch.equal(SRGenerator.from_pretrained(family, fidelity=0)(lr), tiny(0)(lr))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,21 @@ def test_true_claims_hold(model: Path, sets: Path, capsys: pytest.CaptureFixture
     assert code == 0
     assert "8 scores hold, 0 differ" in out and "DIFFERS" not in out  # 2 sets, 2 scores, ours and bicubic's
     assert "Plain, photo, seed 3, fidelity 0.5" in out and "Paired, as published, bicubic" in out
+
+
+def test_bicubic_is_told_once_for_a_set(
+    model: Path, sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "family"
+    shutil.copytree(model, folder)
+    shutil.rmtree(folder / "results")
+    (folder / "results").mkdir()
+    for fidelity in (0, 1):
+        words = ["evaluate", folder, "--data", sets / "Paired", "--fidelity", fidelity]
+        assert run(capsys, *words, "--json", folder / "results" / f"{fidelity}.json")[0] == 0
+    write_card(folder)
+    code, out, _ = run(capsys, "verify", folder, "--data", sets)
+    assert code == 0 and out.count("bicubic") == 2 and "6 scores hold" in out
 
 
 def test_a_pulled_model_is_verified_on_the_sets_that_are_here(
