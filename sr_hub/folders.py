@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from sr_hub.encoding import writable_format
-from sr_hub.images import ImageError
+from sr_hub.images import PLUGINS, ImageError, load_plugins
 from sr_hub.whole_files import remove_leftovers, whole_file
 
 RECORDS = ".sr-hub"
@@ -197,6 +197,9 @@ def _is_picture(path: Path) -> bool:
     """By suffix, or, where that says nothing, by what Pillow makes of its first bytes."""
     if path.name.startswith("."):
         return False
+    load_plugins()
+    if path.suffix.lower() in PLUGINS:
+        return True
     if path.suffix.lower() in Image.registered_extensions():
         return Image.registered_extensions()[path.suffix.lower()] in Image.OPEN
     try:

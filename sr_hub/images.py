@@ -5,6 +5,7 @@ import functools
 import importlib
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +22,10 @@ from sr_hub.png_chunks import read_color_chunks
 
 MAX_PIXELS = 178_956_970
 """Largest input, in pixels: Pillow's own limit against decompression bombs."""
+
+
+PLUGINS = dict.fromkeys((".heic", ".heif", ".hif"), "pillow-heif") | {".jxl": "pillow-jxl-plugin"}
+"""Suffixes of pictures that Pillow opens with the help of another package, and its name."""
 
 
 class ImageError(ValueError):
@@ -105,6 +110,8 @@ def open_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -
         raise ImageError(f"{path}: {error}") from error
     except UnidentifiedImageError as error:
         what = "an empty file" if path.stat().st_size == 0 else "a file of unknown or broken format"
+        if (plugin := PLUGINS.get(path.suffix.lower())) and plugin not in _installed():
+            what = f"one that needs a plugin: pip install {plugin}"
         raise ImageError(f"{path}: expected an image file, got {what}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: expected at most {max_pixels:,} pixels, got more") from error
@@ -171,8 +178,14 @@ def _bomb_limit(pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
+def _installed() -> set[str]:
+    modules = {"pillow-heif": "pillow_heif", "pillow-jxl-plugin": "pillow_jxl"}
+    return {name for name, module in modules.items() if module in sys.modules}
+
+
 @functools.cache
-def _load_plugins() -> None:
+def load_plugins() -> None:
+    """Let Pillow open what the plugins of `PLUGINS` decode, where they are installed."""
     with contextlib.suppress(ImportError):
         importlib.import_module("pillow_heif").register_heif_opener()
     with contextlib.suppress(ImportError):
@@ -181,7 +194,7 @@ def _load_plugins() -> None:
 
 def _readable_formats() -> list[str]:
     Image.init()
-    _load_plugins()
+    load_plugins()
     return [
         name for name in Image.OPEN if name not in ("EPS", "WMF")
     ]  # drawings; EPS would start Ghostscript

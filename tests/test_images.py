@@ -377,6 +377,13 @@ def test_damaged_bytes_give_a_picture_or_one_sentence(
         assert picture.pixels.ndim == 3
 
 
+def test_a_missing_plugin_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_installed", set)
+    (tmp_path / "a.heic").write_bytes(b"no picture that Pillow knows")
+    with pytest.raises(ImageError, match=r"a\.heic: expected .* needs a plugin: pip install pillow-heif"):
+        read_picture(tmp_path / "a.heic")
+
+
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"none\.png: expected an image file, got no such file"):
         read_picture(tmp_path / "none.png")
