@@ -18,7 +18,7 @@ from sr_hub.encoding import write_picture
 from sr_hub.enlarging import Enlarger
 from sr_hub.folders import Job, plan_file
 from sr_hub.generator import SRGenerator
-from sr_hub.images import Picture, read_picture
+from sr_hub.images import Picture, load_plugins, read_picture
 
 PAGE = Path(__file__).parent.parent / "docs" / "formats.md"
 PLUGINS = {".heic": "pillow_heif", ".jxl": "pillow_jxl"}
@@ -57,7 +57,7 @@ def mode(name: str, **options: object) -> Callable[[Path], None]:
         image = Image.fromarray(noise(8, 9, 4), "RGBA")
         exif = Image.Exif()
         exif[0x010F] = "Maker"
-        metadata = {"exif": exif, "icc_profile": PROFILE} if options.get("metadata") else {}
+        metadata = {"exif": exif.tobytes(), "icc_profile": PROFILE} if options.get("metadata") else {}
         rest = {key: value for key, value in options.items() if key != "metadata"}
         (image if name == "RGBA" else image.convert("RGB").convert(name)).save(path, **metadata, **rest)
 
@@ -135,8 +135,7 @@ def enlarge(name: str, folder: Path) -> tuple[str, Picture, Picture, tuple[str, 
     file, save, _, _ = CASES[name]
     if plugin := PLUGINS.get(Path(file).suffix):
         pytest.importorskip(plugin, reason=f"{name} needs {plugin}")
-        with contextlib.suppress(Exception):
-            read_picture(folder)  # which loads the plugins
+        load_plugins()
     save(folder / file)
     torch.manual_seed(0)
     enlarger = Enlarger(SRGenerator(features=4, blocks=1))
