@@ -3,6 +3,8 @@
 Each equals the plain steps within rounding, which tests hold. For inference alone: no gradient passes.
 """
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,24 +12,36 @@ from torch import Tensor, nn
 
 def runs_on_onednn(x: Tensor) -> bool:
     """Whether oneDNN's calls that fuse two steps may take ``x``: only where no gradient is ever asked."""
-    if (
-        not torch.is_inference_mode_enabled()
-        or x.device.type != "cpu"
-        or not torch.backends.mkldnn.is_available()
-    ):
+    return torch.is_inference_mode_enabled() and x.device.type == "cpu" and _works(x.dtype)
+
+
+@cache
+def _works(dtype: torch.dtype) -> bool:
+    """Whether the fused call is there and right for ``dtype``: torch does not promise to keep it."""
+    if not torch.backends.mkldnn.is_available() or dtype not in (torch.float32, torch.bfloat16):
         return False
-    return x.dtype == torch.float32 or (
-        x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    with torch.random.fork_rng(devices=[]):
+        conv = nn.Conv2d(2, 2, 3, padding=1).to(dtype)
+    x = torch.linspace(-1, 1, 32).view(1, 2, 4, 4).to(dtype)
+    try:
+        return torch.allclose(_fused_leaky_conv(conv, x), F.leaky_relu(conv(x), 0.1), atol=0.02)
+    except (AttributeError, RuntimeError, TypeError):  # gone, built without it, or with other arguments
+        return False
+
+
+def _fused_leaky_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    ones = [1, 1]  # padding, stride, dilation
+    return torch.ops.mkldnn._convolution_pointwise(
+        x, conv.weight, conv.bias, ones, ones, ones, 1, "leaky_relu", [0.1], ""
     )
 
 
 def leaky_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """``leaky_relu(conv(x), 0.1)`` for a 3x3 convolution; in inference in one pass over memory."""
     if runs_on_onednn(x):
-        ones = [1, 1]  # padding, stride, dilation
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, conv.weight, conv.bias, ones, ones, ones, 1, "leaky_relu", [0.1], ""
-        )
+        return _fused_leaky_conv(conv, x)
     return F.leaky_relu(conv(x), 0.1, inplace=not torch.is_grad_enabled())
 
 
