@@ -1,5 +1,6 @@
 """Scores of a model, given by its name, on a folder of pictures."""
 
+import datetime
 import platform
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from sr_hub.hub_files import HubOptions
 from sr_hub.metrics import LPIPS
 from sr_hub.precision import resolve_precision
 from sr_hub.pretrained import find_model
+from sr_hub.provenance import hash_weights, program_name
 from sr_hub.tiling import map_tiles
 
 _TILE_SIZE = 512  # LR pixels; bounds the memory of large pictures
@@ -66,7 +68,10 @@ def measure(
         "data": folder.resolve().name,
         "lr": f"{made_by}, seed {seed}" if _made(pairs) else "as published",
         "precision": str(dtype).removeprefix("torch."),
+        "weights": hash_weights(generator),
+        "program": program_name(),
         "torch": f"{torch.__version__}, {platform.machine()}",
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
     }
     return evaluate(
         _tiled(generator, dtype),

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+import sr_hub
 from sr_hub import cli_evaluate, measuring
 from sr_hub.degradations import bicubic, photo
 from sr_hub.evaluation import evaluate, find_pairs, load_samples
 from sr_hub.generator import DEFAULT_FIDELITY, SRGenerator, save_weights
 from sr_hub.pretrained import FIDELITY_FILE
+from sr_hub.provenance import hash_weights
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,14 @@ def test_lr_folder_is_used_unless_a_degradation_is_named(model: Path, data: Path
     published, made = content(), content("--degradation", "bicubic")
     assert (published["settings"]["lr"], made["settings"]["lr"]) == ("as published", "bicubic, seed 0")
     assert published["mean"]["bicubic"]["psnr_y"] < made["mean"]["bicubic"]["psnr_y"]
+
+
+def test_json_says_what_was_measured_and_by_what(model: Path, data: Path, tmp_path: Path) -> None:
+    run(model, "--data", data, "--precision", "bf16", "--json", tmp_path / "s.json")
+    settings = json.loads((tmp_path / "s.json").read_text())["settings"]
+    assert settings["weights"] == hash_weights(SRGenerator.from_pretrained(model))  # of the file, in float32
+    assert settings["program"] == f"sr_hub {sr_hub.__version__}"
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", settings["date"])
 
 
 def test_bf16_is_close_to_fp32_and_named(model: Path, data: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +214,25 @@ def test_markdown_without_lpips_shows_a_dash() -> None:
     text = Evaluation(2, (ImageScores("a", 4, 4, scores, scores),)).to_markdown()
     assert "| a | 30.00 (30.00) | 0.9000 (0.9000) | - | 45.00 (45.00) |" in text
     assert text.startswith("| image |")
+
+
+DATA = "SR_HUB_EVALUATION_DATA"
+
+
+@pytest.mark.skipif(DATA not in os.environ, reason=f"{DATA} names no folder with Set5/ and Set14/ inside")
+@pytest.mark.parametrize(
+    # The bicubic row of the x4 tables of EDSR (arXiv:1707.02921), RCAN (arXiv:1807.02758) and later papers.
+    ("name", "images", "published_psnr", "published_ssim"),
+    [("Set5", 5, 28.42, 0.8104), ("Set14", 14, 26.00, 0.7027)],
+)
+def test_bicubic_scores_are_the_published_ones(
+    name: str, images: int, published_psnr: float, published_ssim: float
+) -> None:
+    pairs = find_pairs(Path(os.environ[DATA]) / name, 4)
+    assert len(pairs) == images and all(pair.lr is not None for pair in pairs)
+    result = evaluate(lambda lr: upscale_bicubic(lr, 4), load_samples(pairs, 4, degradation=bicubic), 4)
+    # A grey file, of which Set14 has one, was scored on its own samples of 0-255 and not on a luma of 16-235.
+    grey = sum(Image.open(pair.hr).mode == "L" for pair in pairs)
+    psnr = result.bicubic.psnr_y - grey * 20 * math.log10(255 / 219) / images
+    assert psnr == pytest.approx(published_psnr, abs=0.03)
+    assert result.bicubic.ssim_y == pytest.approx(published_ssim, abs=0.003)
