@@ -57,26 +57,26 @@ class TrainConfig:
     optimizer: Literal["muon", "adam"] = option(
         "muon", "phase 1: orthogonalised momentum for convolutions, or Adam for all"
     )
-    learning_rate: float = option(4e-3, "peak step size of phase 1")
+    learning_rate: float = option(3e-3, "peak step size of phase 1")
     final_learning_rate: float = option(0.0, "step size at the end of a phase, as a share of the peak")
     warmup_steps: int = option(100, "steps until the peak learning rate, each phase")
     ema_decay: float = option(0.999, "decay a step of the weight average that is evaluated and saved")
     clip_gradient: float = option(0.0, "largest gradient norm; 0 does not clip")
     expansion: int = option(
-        0, "over-parameterise 3x3 convolutions by this factor while training; 0 trains them plain"
+        2, "phase 1: over-parameterise 3x3 convolutions by this factor; 0 trains them plain"
     )
 
     adversarial_batch_size: int = option(16, "images a step, over all processes, phase 2")
     adversarial_patch_size: int = option(32, "side of the lr crops in LR pixels, phase 2")
     adversarial_optimizer: Literal["muon", "adam"] = option(
-        "muon", "as --optimizer, for both networks of phase 2"
+        "adam", "as --optimizer, for both networks of phase 2"
     )
-    adversarial_learning_rate: float = option(1e-3, "peak step size of the generator, phase 2")
-    discriminator_learning_rate: float = option(2e-3, "peak step size of the discriminator")
-    pixel_weight: float = option(1.0, "weight of the L1 pixel loss in phase 2")
-    grid_weight: float = option(2.0, "weight of the loss against patterns of LR pixel size in phase 2")
+    adversarial_learning_rate: float = option(4e-4, "peak step size of the generator, phase 2")
+    discriminator_learning_rate: float = option(3e-4, "peak step size of the discriminator")
+    pixel_weight: float = option(0.5, "weight of the L1 pixel loss in phase 2")
+    grid_weight: float = option(10.0, "weight of the loss against patterns of LR pixel size in phase 2")
     content_weight: float = option(0.1, "weight of the VGG19 content loss in phase 2")
-    adversarial_weight: float = option(0.005, "weight of the adversarial loss in phase 2")
+    adversarial_weight: float = option(0.015, "weight of the adversarial loss in phase 2")
     content_layers: str = option(
         "conv1_2:0.1,conv2_2:0.1,conv3_4:1,conv4_4:1,conv5_4:1",
         "VGG19 layers before activation and their weights",

@@ -93,14 +93,16 @@ class Optimizers:
 class _Averaged:
     """A generator in training beside the exponential moving average of its weights."""
 
-    def __init__(self, start: SRGenerator, config: TrainConfig, device: torch.device, bf16: bool) -> None:
+    def __init__(
+        self, start: SRGenerator, config: TrainConfig, device: torch.device, bf16: bool, *, expansion: int
+    ) -> None:
         self.config = config
         self.ema = _placed(copy.deepcopy(start), device)
         self.ema.requires_grad_(False)
         self.generator = _placed(copy.deepcopy(start), device)
         self.generator.requires_grad_(True)
-        if config.expansion:
-            expand(self.generator, config.expansion, config.seed)
+        if expansion:
+            expand(self.generator, expansion, config.seed)
         self.device, self.bf16 = device, bf16
         self.steps = 0
         self.run = torch.compile(self.generator) if config.compile else self.generator
@@ -142,7 +144,7 @@ class PixelPhase(_Averaged):
     """Phase 1: the generator learns the mean of what fits, by a pixel loss."""
 
     def __init__(self, start: SRGenerator, config: TrainConfig, device: torch.device, bf16: bool) -> None:
-        super().__init__(start, config, device, bf16)
+        super().__init__(start, config, device, bf16, expansion=config.expansion)
         self.optimizers = Optimizers(self.generator, config.optimizer, config.learning_rate)
 
     def step(self, batch: Batch, rate: float) -> dict[str, Tensor]:
@@ -175,7 +177,7 @@ class AdversarialPhase(_Averaged):
         vgg: Path,
         calibration: Tensor,
     ) -> None:
-        super().__init__(start, config, device, bf16)
+        super().__init__(start, config, device, bf16, expansion=0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed + 1)
             discriminator = Discriminator(features=config.discriminator_features)

@@ -13,7 +13,7 @@ from sr_hub.phases import AdversarialPhase, PixelPhase
 CPU = torch.device("cpu")
 TERMS = ("pixel_weight", "grid_weight", "content_weight", "adversarial_weight")
 CONFIG = TrainConfig(
-    features=8, blocks=1, warmup_steps=0, learning_rate=2e-3,
+    features=8, blocks=1, warmup_steps=0, learning_rate=2e-3, expansion=0,
     content_layers="conv1_2:1", discriminator_features=4,
 )  # fmt: skip
 

@@ -374,7 +374,7 @@ def test_wrong_settings_end_in_one_sentence(
 
 def test_a_folder_with_other_settings_is_refused(material: Path, tmp_path: Path, whole: Path) -> None:
     config = replace(settings(material, whole), batch_size=4, learning_rate=1e-4)
-    with pytest.raises(ValueError, match=r"batch_size was 2, is 4, learning_rate was 0.004, is 0.0001"):
+    with pytest.raises(ValueError, match=r"batch_size was 2, is 4, learning_rate was 0.003, is 0.0001"):
         train(config)
 
 
