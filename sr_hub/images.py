@@ -117,7 +117,7 @@ def open_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -
         raise ImageError(f"{path}: expected at most {max_pixels:,} pixels, got more") from error
     except Exception as error:  # decoders raise nearly anything on hostile bytes
         raise ImageError(
-            f"{path}: expected a whole image file, got one that is {reason_of(error)}"
+            f"{path}: expected a whole image file, got a broken one: {reason_of(error)}"
         ) from error
 
 
@@ -133,7 +133,7 @@ def from_pil(image: Image.Image) -> Picture:
         raise
     except Exception as error:  # a lazily opened image is decoded only now
         raise ImageError(
-            f"expected an image that can be decoded, got one that is {reason_of(error)}"
+            f"expected an image that can be decoded, got a broken one: {reason_of(error)}"
         ) from error
 
 
