@@ -18,21 +18,24 @@ import ray
 import torch
 
 from sr_hub import SRGenerator
-from sr_hub.enlarging import Enlarger, Limits, Model, Settings
+from sr_hub.enlarging import Enlarger
 from sr_hub.folders import Job, errors_file, plan_folder, tidy, write_errors
 from sr_hub.memory import available_memory
 from sr_hub.pipeline import FAILURES
+from sr_hub.pretrained import DEFAULT_MODEL, find_model
+from sr_hub.settings import Limits, Model, Settings
 
 
 class Worker:
     """One process with a model of its own."""
 
-    def __init__(self, model: str | None, settings: Settings, workers: int) -> None:
-        generator = SRGenerator.from_pretrained(**({} if model is None else {"name": model}))
+    def __init__(self, model: str, settings: Settings, workers: int) -> None:
+        files = find_model(model)
+        generator = SRGenerator.from_pretrained(model, revision=files.revision)
         if torch.cuda.is_available():
             generator = generator.to("cuda")
         limits = Limits(memory=available_memory() // (2 * workers))
-        self.enlarger = Enlarger(generator, settings, Model(Path(model or "default").name), limits)
+        self.enlarger = Enlarger(generator, settings, Model.of_files(files), limits)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """One job to what became of it: an empty reason if all is well."""
@@ -53,7 +56,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Enlarge a folder of pictures with Ray Data.")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--model", help="bundled name, model folder or Hub repository")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, help="bundled name, model folder or Hub repository (default: clean)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--gpus", type=float, default=0, help="of each worker (default: 0)")
     arguments = parser.parse_args()

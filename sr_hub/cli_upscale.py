@@ -10,14 +10,16 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from sr_hub.enlarging import Enlarger, Limits, Loaded, Made, Model, Outcome, Settings
+from sr_hub.enlarging import Enlarger, Loaded, Made, Outcome
 from sr_hub.folders import Job, errors_file, plan_file, plan_folder, tidy, write_errors
 from sr_hub.generator import SRGenerator
+from sr_hub.hub_files import HubOptions
 from sr_hub.images import MAX_PIXELS, ImageError
 from sr_hub.inference import choose_dtype
 from sr_hub.memory import parse_bytes
 from sr_hub.pipeline import Stages, process
-from sr_hub.pretrained import DEFAULT_MODEL
+from sr_hub.pretrained import DEFAULT_MODEL, find_model
+from sr_hub.settings import Limits, Model, Settings
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -36,6 +38,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="picture, whose suffix chooses the format, or folder, where the pictures keep names and formats",
     )
     parser.add_argument("--model", help="bundled name, model folder or Hub repository user/name")
+    parser.add_argument("--revision", help="branch, tag or commit of a repository (default: main)")
     parser.add_argument(
         "--fidelity",
         type=_share,
@@ -163,15 +166,8 @@ def _enlarge(
     limits = Limits(tile_size=arguments.tile_size, max_pixels=arguments.max_pixels)
     if arguments.max_memory is not None:
         limits = replace(limits, memory=arguments.max_memory)
-    name = arguments.model or DEFAULT_MODEL
-    model = Model(Path(name).resolve().name if Path(name).exists() else name, fidelity=arguments.fidelity)
-    enlarger = Enlarger(
-        _load(arguments),
-        settings,
-        model,
-        limits,
-        overwrite=arguments.overwrite,
-    )
+    generator, model = _load(arguments)
+    enlarger = Enlarger(generator, settings, model, limits, overwrite=arguments.overwrite)
     with _progress_bar(len(jobs)) as bar:
 
         def make(job: Job, loaded: Loaded | None) -> Made | None:
@@ -205,17 +201,19 @@ def _sentence(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _load(arguments: argparse.Namespace) -> SRGenerator:
-    """The model on its device; says both, and the precision."""
+def _load(arguments: argparse.Namespace) -> tuple[SRGenerator, Model]:
+    """The model on its device, and what results say of it; tells both, and the precision."""
     device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device} needs a CUDA GPU and a PyTorch built for it, got none")
     dtype = choose_dtype(device, arguments.precision)
-    named = {} if arguments.model is None else {"name": arguments.model}
-    generator = SRGenerator.from_pretrained(**named, fidelity=arguments.fidelity).to(device)
+    files = find_model(arguments.model or DEFAULT_MODEL, HubOptions(revision=arguments.revision))
+    # By its commit, if it has one, so that these are the files just found.
+    revision = files.revision or arguments.revision
+    generator = SRGenerator.from_pretrained(files.name, fidelity=arguments.fidelity, revision=revision)
     where = f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
-    print(f"model {arguments.model or 'default'} on {where}, {str(dtype).removeprefix('torch.')}")
-    return generator
+    print(f"model {files.name} on {where}, {str(dtype).removeprefix('torch.')}")
+    return generator.to(device), Model.of_files(files, arguments.fidelity)
 
 
 def _progress_bar(count: int) -> "tqdm[None]":

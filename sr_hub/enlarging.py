@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -15,76 +15,16 @@ from sr_hub.encoding import cannot_keep, check_fits, write_picture, write_strips
 from sr_hub.ensemble import DihedralEnsemble
 from sr_hub.folders import Job, fingerprint, is_done, note_done
 from sr_hub.images import MAX_PIXELS, ImageError, Picture, read_picture
-from sr_hub.inference import Precision, Progress
-from sr_hub.memory import available_memory, is_memory_error
+from sr_hub.inference import Progress
+from sr_hub.memory import is_memory_error
 from sr_hub.provenance import add_provenance, hash_weights, program_name
 from sr_hub.row_resize import resize_rows
+from sr_hub.settings import Limits, Model, Settings
 from sr_hub.streaming import tile_size_for, upscale_strips
 from sr_hub.stripping import strip_metadata
 
 _LARGEST_STRIP = 2**28
 _CHECKED_PIXELS = 2**20  # of the input; larger ones are not checked for consistency, which takes their result
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a result depends on, beside the picture and the model.
-
-    Attributes:
-        precision: As in `sr_hub.upscale`.
-        scale: Output pixels per input pixel, each way; None for the generator's own.
-        width: Of the result, in pixels; None for what `height` or the scale makes it.
-        height: Likewise.
-        ensemble: Mean over the eight flips and turns.
-        consistency: Steps of back-projection.
-        strip: Drop all metadata.
-        provenance: Write into the result what made it.
-        animated: All frames of a GIF, WebP or APNG file, not the first alone.
-    """
-
-    precision: Precision = "auto"
-    scale: float | None = None
-    width: int | None = None
-    height: int | None = None
-    ensemble: bool = False
-    consistency: int = 0
-    strip: bool = False
-    provenance: bool = True
-    animated: bool = False
-
-    def __post_init__(self) -> None:
-        if self.scale is not None and (self.width or self.height):
-            raise ValueError("scale cannot be asked for together with width or height")
-        for name in ("scale", "width", "height"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
-
-    def target_size(self, height: int, width: int, scale: int) -> tuple[int, int]:
-        """Height and width of the result of a picture, by a generator that enlarges `scale` times."""
-        if self.width and self.height:
-            return self.height, self.width
-        if self.width:
-            return max(1, round(height * self.width / width)), self.width
-        if self.height:
-            return self.height, max(1, round(width * self.height / height))
-        factor = scale if self.scale is None else self.scale
-        return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-@dataclass(frozen=True)
-class Model:
-    """What is said of the generator in its results.
-
-    Attributes:
-        name: Bundled name, name of the folder, or Hub repository.
-        revision: Commit of the repository, where it is known.
-        fidelity: Blend of a family's two ends, where one was asked for.
-    """
-
-    name: str
-    revision: str | None = None
-    fidelity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -123,21 +63,6 @@ class Made:
     content: str
     outcome: Outcome
     animation: Animation | None = None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the work may take. Results do not depend on it.
-
-    Attributes:
-        tile_size: As in `sr_hub.upscale`.
-        memory: Bytes that pictures and network may take, beside the program itself.
-        max_pixels: As in `sr_hub.images.read_picture`.
-    """
-
-    tile_size: int | None = None
-    memory: int = field(default_factory=lambda: available_memory() // 2)
-    max_pixels: int | None = None
 
 
 class Enlarger:

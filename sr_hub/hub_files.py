@@ -43,8 +43,12 @@ class HubOptions:
 
     def at_commit_of(self, file: Path) -> "HubOptions":
         """The same for exactly the commit that the cached ``file`` belongs to."""
-        commit = file.parent.name
-        return replace(self, revision=commit) if re.fullmatch(r"[0-9a-f]{40}", commit) else self
+        return replace(self, revision=commit_of(file) or self.revision)
+
+
+def commit_of(file: Path) -> str | None:
+    """The commit that a file in the cache belongs to."""
+    return file.parent.name if re.fullmatch(r"[0-9a-f]{40}", file.parent.name) else None
 
 
 def fetch(repo_id: str, file: str, hub: HubOptions) -> Path | None:

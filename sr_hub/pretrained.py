@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sr_hub.hub_files import HubOptions, fetch, list_files
+from sr_hub.hub_files import HubOptions, commit_of, fetch, list_files
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -27,12 +27,16 @@ DEFAULT_FIDELITY = 0.5
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Paths of a model; ``config`` is None for a lone weights file, ``fidelity`` where there is one end."""
+    """Paths of a model; ``config`` is None for a lone weights file, ``fidelity`` where there is one end.
+
+    ``revision`` is the commit of a repository, None for files that come from none.
+    """
 
     name: str
     config: Path | None
     weights: Path
     fidelity: Path | None
+    revision: str | None = None
 
 
 def bundled_models() -> list[str]:
@@ -119,7 +123,7 @@ def _on_hub(repo_id: str, hub: HubOptions) -> ModelFiles:
         if _header(weights).get("ends") != "1":
             raise
         fidelity = None
-    return _with_both_ends(ModelFiles(repo_id, config, weights, fidelity))
+    return _with_both_ends(ModelFiles(repo_id, config, weights, fidelity, commit_of(config)))
 
 
 def _with_both_ends(files: ModelFiles) -> ModelFiles:

@@ -7,17 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfApi
 from PIL import Image, ImageCms
 
 from sr_hub import cli
 from sr_hub.animation import read_animation
 from sr_hub.encoding import write_picture
-from sr_hub.enlarging import Enlarger, Limits, Model, Settings
-from sr_hub.folders import Job
+from sr_hub.enlarging import Enlarger
+from sr_hub.folders import Job, fingerprint
 from sr_hub.generator import SRGenerator
 from sr_hub.images import ImageError, Picture, read_picture
 from sr_hub.inference import upscale
+from sr_hub.loopback_hub import LoopbackHub
+from sr_hub.model_card import CardOptions
+from sr_hub.pretrained import DEFAULT_FIDELITY
 from sr_hub.provenance import SOURCE_TYPE, hash_weights, read_provenance
+from sr_hub.publishing import PushOptions, push_folder
+from sr_hub.settings import Limits, Model, Settings
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -306,3 +312,27 @@ def test_the_flags_reach_the_settings(tmp_path: Path, capsys: pytest.CaptureFixt
     for wrong in (["--scale", "0"], ["--max-memory", "much"], ["--consistency", "-1"], ["--width", "0"]):
         assert cli.main(["upscale", str(source), str(tmp_path / "c.png"), *wrong]) == 2
         assert wrong[0] in capsys.readouterr().err
+
+
+def test_a_model_of_the_hub_is_named_with_its_commit_and_hashes(
+    tmp_path: Path, hub: LoopbackHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, card = tmp_path / "family", CardOptions(license="mit", data_statement="Own photos, CC0.")
+    SRGenerator(features=4, blocks=1).save_pretrained(folder, fidelity=SRGenerator(features=4, blocks=1))
+    push_folder(folder, "me/tiny", PushOptions(token=hub.token), card)
+    commit = HfApi(endpoint=hub.url, token=hub.token).model_info("me/tiny").sha
+    source = photo(tmp_path / "a.png")
+    for name, revision in (("me/tiny", commit), (str(folder), None)):
+        assert cli.main(["upscale", str(source), str(tmp_path / "b.png"), "--model", name]) == 0
+        facts = read_provenance(tmp_path / "b.png") or {}
+        assert (facts["name"], facts["revision"]) == (name if revision else "family", revision)
+        assert facts["fidelity"] == DEFAULT_FIDELITY
+        assert facts["files"] == {
+            name: fingerprint(folder / name) for name in ("model.safetensors", "fidelity.safetensors")
+        }
+    assert cli.main(["inspect", str(tmp_path / "b.png")]) == 0
+    assert fingerprint(folder / "model.safetensors") in capsys.readouterr().out
+    assert cli.main(
+        ["upscale", str(source), str(tmp_path / "c.png"), "--model", "me/tiny", "--revision", "no"]
+    )
+    assert "has no revision 'no'" in capsys.readouterr().err

@@ -25,7 +25,7 @@ LAYERS = (
     {"images", "degradations", "generator"},
     {"encoding", "stripping", "ensemble", "consistency"},
     {"data", "inference", "provenance", "folders", "animation"},
-    {"evaluation", "phases", "comparison", "streaming", "onnx_export"},
+    {"evaluation", "phases", "comparison", "streaming", "onnx_export", "settings"},
     {"sheet", "enlarging", "measuring"},
     {"pipeline"},
     {"training"},
