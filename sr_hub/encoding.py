@@ -44,6 +44,18 @@ class Format:
     memory: int = 0
     options: tuple[tuple[str, Any], ...] = ()
 
+    @property
+    def lossy(self) -> bool:
+        """Whether its encoder takes a quality."""
+        return "quality" in dict(self.options)
+
+    def with_quality(self, quality: int) -> "Format":
+        """The same format with another quality, from 1 to 100; itself where it has no losses."""
+        if not 1 <= quality <= 100:
+            raise ValueError(f"quality must lie from 1 to 100, got {quality}")
+        options = dict(self.options) | {"quality": quality}
+        return replace(self, options=tuple(options.items())) if self.lossy else self
+
 
 _FORMATS = {
     known.name: known
@@ -129,17 +141,28 @@ def cannot_keep(picture: Picture, path: str | os.PathLike[str]) -> list[str]:
     return lost
 
 
-def write_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
+def write_picture(picture: Picture, path: str | os.PathLike[str], *, quality: int | None = None) -> None:
     """Write a picture to `path`, whole or not at all, in the format of its suffix.
+
+    Args:
+        picture: Samples and metadata.
+        path: Where to.
+        quality: From 1 to 100, for the formats with losses; None for a high one of each format.
 
     Raises:
         ImageError: If the format is unknown or cannot hold the size, or the file cannot be written.
+        ValueError: If `quality` is out of its range.
     """
-    write_strips(picture, picture.pixels.shape, [picture.pixels], path)
+    write_strips(picture, picture.pixels.shape, [picture.pixels], path, quality=quality)
 
 
 def write_strips(
-    picture: Picture, shape: tuple[int, ...], strips: Iterable[np.ndarray], path: str | os.PathLike[str]
+    picture: Picture,
+    shape: tuple[int, ...],
+    strips: Iterable[np.ndarray],
+    path: str | os.PathLike[str],
+    *,
+    quality: int | None = None,
 ) -> None:
     """Write a picture that is made while it is written, from top to bottom.
 
@@ -150,12 +173,15 @@ def write_strips(
         shape: ``(H, W, C)`` of the picture that is written.
         strips: Its rows, ``(h, W, C)`` each, of one dtype.
         path: As in `write_picture`, which names the errors.
+        quality: Likewise.
 
     Raises:
         ImageError: As in `write_picture`. Errors of `strips` itself are passed on.
     """
     path, strips = Path(path), iter(strips)
     known = check_fits(path, *shape[:2])
+    if quality is not None:
+        known = known.with_quality(quality)
     failed: list[Exception] = []
     try:
         with whole_file(path) as file:

@@ -452,3 +452,17 @@ def test_arrays_are_fit_for_torch(tmp_path: Path) -> None:
     pixels = read_picture(tmp_path / "a.png").pixels
     assert torch.from_numpy(np.array(pixels)).shape == (4, 4, 3)
     assert pixels.flags.c_contiguous
+
+
+def test_quality_is_the_encoders(tmp_path: Path) -> None:
+    picture = Picture(noise(32, 32, 3))
+    for suffix in (".jpg", ".webp"):
+        names = ("default", "high", "low")
+        for name, quality in zip(names, (None, 95, 20), strict=True):
+            write_picture(picture, tmp_path / f"{name}{suffix}", quality=quality)
+        default, high, low = ((tmp_path / f"{name}{suffix}").read_bytes() for name in names)
+        assert default == high and len(low) < len(high) / 2
+    write_picture(picture, tmp_path / "a.png", quality=20)
+    assert np.array_equal(read_picture(tmp_path / "a.png").pixels, picture.pixels)
+    with pytest.raises(ValueError, match="quality must lie from 1 to 100, got 0"):
+        write_picture(picture, tmp_path / "a.jpg", quality=0)
