@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -132,8 +133,12 @@ class Enlarger:
         animation = read_animation(job.source, max_pixels=self.limits.max_pixels or MAX_PIXELS)
         return Loaded(replace(picture, notices=()), content, animation)
 
-    def make(self, job: Job, loaded: Loaded | None, progress: Progress | None = None) -> Made | None:
-        """The result, or None if there is nothing to do. What is too large to be held is written at once.
+    def make(
+        self, job: Job, loaded: Loaded | None, progress: Progress | None = None, *, hold: bool = False
+    ) -> Made | None:
+        """The result, or None if there is nothing to do.
+
+        What is too large to be held is written at once, unless it shall be held whatever it takes (`hold`).
 
         Raises:
             ImageError: If the result cannot be written to its place, or memory is short.
@@ -156,13 +161,13 @@ class Enlarger:
                     picture, loaded.content, self._outcome(started, source, size, None, said), animation
                 )
             strips = self._strips(source.pixels, size, progress, said)
-            if np.prod(shape, dtype=np.int64) * source.pixels.itemsize > self._strip_bytes:
+            large = np.prod(shape, dtype=np.int64) * source.pixels.itemsize > self._strip_bytes
+            if large and not hold:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
                 write_strips(picture, shape, strips, job.target)
                 made = None
             else:
-                parts = list(strips)
-                made = replace(picture, pixels=parts[0] if len(parts) == 1 else np.concatenate(parts))
+                made = replace(picture, pixels=_joined(strips, shape))
                 consistent = self._share(source.pixels, made.pixels)
         except Exception as error:
             if not is_memory_error(error):
@@ -259,3 +264,15 @@ class Enlarger:
             torch.from_numpy(array.astype(np.float32) / full).permute(2, 0, 1) for array in (lr, sr)
         )
         return share_consistent(small[None], large[None], self._scale)
+
+
+def _joined(strips: Iterator[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """The rows of all strips, which are not held twice."""
+    first = next(strips)
+    if len(first) == shape[0]:
+        return first
+    pixels, row = np.empty(shape, first.dtype), 0
+    for strip in chain([first], strips):
+        pixels[row : row + len(strip)] = strip
+        row += len(strip)
+    return pixels

@@ -28,10 +28,11 @@ LAYERS = (
     {"data", "inference", "provenance", "folders", "animation"},
     {"evaluation", "phases", "comparison", "streaming", "onnx_export", "settings"}
     | {"known_picture"},
-    {"sheet", "enlarging", "measuring", "loupe", "page_sessions"},
+    {"sheet", "enlarging", "measuring", "loupe", "page_words"},
     {"pipeline", "service"},
-    {"page_viewer", "page_controls"},
-    {"page_photo", "page_api", "page_batch"},
+    {"page_viewer", "page_controls", "page_sessions"},
+    {"page_loupe", "page_api", "page_batch"},
+    {"page_photo"},
     {"page"},
     {"training"},
     {

@@ -1,0 +1,445 @@
+"""What the page does with pictures and models, for many people at once; knows nothing of a page."""
+
+import math
+import os
+import shutil
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sr_hub import settings as work
+from sr_hub.consistency import given_back
+from sr_hub.enlarging import Enlarger, Loaded, Outcome
+from sr_hub.folders import Job
+from sr_hub.generator import DEFAULT_FIDELITY, SRGenerator
+from sr_hub.hub_files import HubOptions
+from sr_hub.images import ImageError, Picture, open_image, read_picture
+from sr_hub.inference import Progress, choose_dtype, upscale_picture
+from sr_hub.known_picture import KnownPicture, KnownScores, score, shrink
+from sr_hub.model_card import CARD_FILE, Claim, claims_in_card, license_in_card
+from sr_hub.pretrained import DEFAULT_MODEL, ModelFiles, find_beside, find_model
+
+CONSISTENCY_STEPS = 4
+"""Steps of back-projection, where a result shall give back its input."""
+
+_SPARE_DISK = 2**30  # bytes that stay free for everybody else
+_DTYPE_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+_READING = threading.Lock()  # Pillow's limit on pixels is one for the whole process
+
+Stop = Callable[[], bool]
+
+
+class Stopped(Exception):  # noqa: N818  # nothing went wrong
+    """The work ended because it was asked to."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a result is asked to be.
+
+    Attributes:
+        model: Bundled name, local folder or Hub repository.
+        fidelity: From 0 to 1, for a model with two ends; None for the model's own.
+        scale: Output pixels per input pixel, each way; None for the model's own.
+        width: Of the result in pixels, in the place of `scale`.
+        consistency: Whether the result, shrunk again, shall give back the input.
+
+    Raises:
+        ValueError: If a number is out of its range, or both scale and width are given.
+    """
+
+    model: str = DEFAULT_MODEL
+    fidelity: float | None = None
+    scale: float | None = None
+    width: int | None = None
+    consistency: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fidelity is not None and not 0 <= self.fidelity <= 1:
+            raise ValueError(f"fidelity must lie in [0, 1], got {self.fidelity}")
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise ValueError(f"scale must be a number above 0, got {self.scale}")
+        if self.width is not None and self.width < 1:
+            raise ValueError(f"width must be at least 1 pixel, got {self.width}")
+        if self.scale is not None and self.width is not None:
+            raise ValueError("scale cannot be asked for together with width")
+
+    @property
+    def work(self) -> work.Settings:
+        """The same in the words of `sr-hub upscale`."""
+        return work.Settings(
+            scale=None if self.scale is None else float(self.scale),
+            width=self.width,
+            consistency=CONSISTENCY_STEPS if self.consistency else 0,
+        )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a picture may be: megabytes (10^6 bytes) of its file, megapixels of it and of its result."""
+
+    megabytes: float = 100
+    megapixels: float = 64
+    output_megapixels: float = 256
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model is.
+
+    Attributes:
+        name: As it was asked for.
+        two_ends: Whether fidelity can be chosen.
+        scale: Output pixels per input pixel.
+        parameters: Weights of the network.
+        license: By its card; None where that says nothing.
+        claims: Scores by its card.
+        revision: Commit of its repository.
+    """
+
+    name: str
+    two_ends: bool
+    scale: int
+    parameters: int
+    license: str | None = None
+    claims: tuple[Claim, ...] = ()
+    revision: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Enlarged:
+    """A result that is held in memory.
+
+    Attributes:
+        lr: The input.
+        picture: The result, metadata and provenance included: for `sr_hub.encoding.write_picture`.
+        seconds: The network took.
+        facts: Sizes, time, speed, device and precision, in one line.
+        notices: What could not be kept as it was, in words for the user.
+        consistency: Share, from 0 to 1, of the input's samples that the result, shrunk again by bicubic,
+            gives back within 1/255, as ``sr-hub upscale --consistency`` tells it; None where the result is
+            not a whole number of times as large.
+    """
+
+    lr: Picture
+    picture: Picture
+    seconds: float
+    facts: str
+    notices: tuple[str, ...]
+    consistency: float | None
+
+    @property
+    def megapixels_per_second(self) -> float:
+        """Of the result."""
+        return _megapixels(self.picture.pixels.shape) / self.seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """A picture shrunk, restored and compared with itself."""
+
+    known: KnownPicture
+    sr: Picture
+    scores: KnownScores
+
+
+@dataclass(frozen=True, eq=False)
+class _Family:
+    """A model's files, read once: its ends, the GAN end first, and what is said of it."""
+
+    ends: tuple[SRGenerator, ...]
+    model: work.Model
+    facts: ModelFacts
+
+
+class Service:
+    """Enlarges pictures with any model. One for a process; its methods may run in many threads at once.
+
+    A model is read once and kept, the last few of them, for as long as the process runs.
+
+    Args:
+        limits: Of the pictures that are taken.
+        device: Where networks run. Default: the first CUDA GPU, else the CPU.
+        models: Names that may be asked for; None for any, which lets whoever asks read model folders of this
+            machine and fetch repositories onto its disk.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        device: torch.device | str | None = None,
+        models: Collection[str] | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.models = None if models is None else tuple(models)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._family = lru_cache(maxsize=4)(self._load)
+        self._blended = lru_cache(maxsize=8)(self._blend)
+
+    def facts(self, model: str) -> ModelFacts:
+        """What is known of a model, which is read for it.
+
+        Raises:
+            OSError, ValueError: If it may not be asked for, cannot be had or is broken.
+        """
+        return self._find(model).facts
+
+    def generator(self, model: str, fidelity: float | None = None) -> SRGenerator:
+        """The model in eval mode on the device; shared, so nobody may change it.
+
+        Raises:
+            OSError, ValueError: As `facts`; and if `fidelity` is asked of a model with one end.
+        """
+        family = self._find(model)
+        if len(family.ends) == 1:
+            if fidelity is not None:
+                raise ValueError(f"{model} has one end only: fidelity cannot be chosen, got {fidelity:g}")
+            return family.ends[0]
+        return self._blended(model, DEFAULT_FIDELITY if fidelity is None else float(fidelity))
+
+    def check(self, path: str | os.PathLike[str], settings: Settings | None = None) -> None:
+        """Looks at a file's size and its header, and decodes nothing.
+
+        Args:
+            path: The picture.
+            settings: What is asked of it, for the limit of the result; None leaves that out.
+
+        Raises:
+            ValueError: If it is no picture or above a limit; says the limit and what to do.
+            OSError: As `facts`.
+        """
+        path = Path(path)
+        try:
+            height, width = self._header(path)
+        except ImageError as error:
+            raise _without_folders(error, path) from error
+        # What a width makes of the height depends on the orientation, which the header may not tell.
+        if settings is not None and settings.width is None:
+            self._check_result(path, (height, width), settings)
+
+    def enlarge(
+        self,
+        path: str | os.PathLike[str],
+        settings: Settings,
+        *,
+        progress: Progress | None = None,
+        stopped: Stop | None = None,
+    ) -> Enlarged:
+        """The picture at `path` enlarged, with the samples and metadata that ``sr-hub upscale`` writes.
+
+        Args:
+            path: An image file.
+            settings: What is asked of it.
+            progress: Called with the tiles done and the number of tiles.
+            stopped: Asked after each tile whether to stop.
+
+        Raises:
+            ValueError, OSError: As `check` and `generator`; and if the file is broken.
+            Stopped: If `stopped` said so.
+        """
+        path = Path(path)
+        # Never written: the name stands for a format that holds all samples.
+        job = Job(path.name, path, path.with_name(f"{path.stem}.png"))
+        enlarger = self._enlarger(path, settings, stopped)
+        try:
+            loaded = self._read(enlarger, job, settings)
+            made = enlarger.make(job, loaded, _watched(progress, stopped), hold=True)
+        except ImageError as error:
+            raise _without_folders(error, path) from error
+        _stop_if(stopped)
+        assert made is not None and made.picture is not None
+        lr, sr, outcome = loaded.picture, made.picture, made.outcome
+        facts = self._describe(lr, sr, outcome.seconds)
+        share = given_back(lr.pixels, sr.pixels)
+        return Enlarged(lr, sr, outcome.seconds, facts, outcome.notices, share)
+
+    def enlarge_file(
+        self,
+        path: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        settings: Settings,
+        *,
+        progress: Progress | None = None,
+        stopped: Stop | None = None,
+    ) -> Outcome:
+        """Writes to `target`, byte by byte, what ``sr-hub upscale`` writes.
+
+        Large results are never held as a whole. The arguments and errors are those of `enlarge`.
+
+        Raises:
+            ImageError: If the disk of `target` has no room, or its format cannot hold the result.
+        """
+        path, target = Path(path), Path(target)
+        job = Job(path.name, path, target)
+        enlarger = self._enlarger(path, settings, stopped)
+        try:
+            loaded = self._read(enlarger, job, settings)
+            pixels = loaded.picture.pixels
+            height, width, channels = pixels.shape
+            size = settings.work.target_size(height, width, self.facts(settings.model).scale)
+            _check_room(target, math.prod(size) * channels * pixels.itemsize)
+            made = enlarger.make(job, loaded, _watched(progress, stopped))
+            del loaded, pixels
+            _stop_if(stopped)
+            return enlarger.write(job, made)
+        except ImageError as error:
+            raise _without_folders(error, path, target) from error
+
+    def test(
+        self,
+        path: str | os.PathLike[str],
+        settings: Settings,
+        *,
+        progress: Progress | None = None,
+        stopped: Stop | None = None,
+    ) -> Tested:
+        """The picture at `path`, shrunk by the model's scale, restored and scored beside bicubic.
+
+        The arguments and errors are those of `enlarge`; of `settings`, model and fidelity count.
+
+        Raises:
+            ImageError: If the picture is too small for it.
+        """
+        path = Path(path)
+        self.check(path)
+        generator = self.generator(settings.model, settings.fidelity)
+        try:
+            with _READING:
+                known = shrink(read_picture(path), generator.scale)
+        except ImageError as error:
+            raise _without_folders(error, path) from error
+        _stop_if(stopped)
+        sr = upscale_picture(generator, known.lr, progress=_watched(progress, stopped))
+        return Tested(known, sr, score(known, sr))
+
+    def _find(self, model: str) -> _Family:
+        if self.models is not None and model not in self.models:
+            raise ValueError(f"model must be one of {', '.join(self.models)} here, got {model!r}")
+        return self._family(model)
+
+    def _load(self, model: str) -> _Family:
+        files = find_model(model)
+        shares = (None,) if files.fidelity is None else (0.0, 1.0)
+        # By its commit, so that all parts are of one model, even if someone pushes meanwhile.
+        ends = tuple(
+            SRGenerator.from_pretrained(model, fidelity=share, revision=files.revision).to(self.device)
+            for share in shares
+        )
+        return _Family(ends, work.Model.of_files(files), _facts_of(model, files, ends[0]))
+
+    def _blend(self, model: str, fidelity: float) -> SRGenerator:
+        detail, faithful = self._family(model).ends
+        generator = SRGenerator(**detail.config).to(self.device)
+        ends = zip(detail.state_dict().items(), faithful.state_dict().values(), strict=True)
+        # As `SRGenerator.from_pretrained` does it, so that results are the same bit by bit.
+        generator.load_state_dict({name: torch.lerp(low, high, fidelity) for (name, low), high in ends})
+        return generator.eval()
+
+    def _header(self, path: Path) -> tuple[int, int]:
+        """Height and width of a picture that is below the limits of pictures, as its header has them."""
+        size = path.stat().st_size / 1e6 if path.is_file() else 0
+        if size > self.limits.megabytes:
+            raise ImageError(
+                f"{path}: the file has {size:.1f} megabytes, at most {self.limits.megabytes:g} are taken "
+                "here: save it smaller, or use sr-hub upscale on your own computer"
+            )
+        # Without Pillow's limit on the pixels, which does not say what to do; nothing is decoded yet.
+        with _READING, open_image(path, max_pixels=2**62) as image:
+            width, height = image.size
+        if _megapixels((height, width)) > self.limits.megapixels:
+            raise ImageError(
+                f"{path}: the picture has {_megapixels((height, width)):.1f} megapixels, at most "
+                f"{self.limits.megapixels:g} are taken here: shrink or crop it, or use sr-hub upscale on "
+                "your own computer"
+            )
+        return height, width
+
+    def _check_result(self, path: Path, size: tuple[int, ...], settings: Settings) -> None:
+        height, width = settings.work.target_size(size[0], size[1], self.facts(settings.model).scale)
+        if _megapixels((height, width)) > self.limits.output_megapixels:
+            raise ImageError(
+                f"{path.name}: the result would have {_megapixels((height, width)):.1f} megapixels, at most "
+                f"{self.limits.output_megapixels:g} are made here: choose a smaller scale or width"
+            )
+
+    def _enlarger(self, path: Path, settings: Settings, stopped: Stop | None) -> Enlarger:
+        _stop_if(stopped)
+        self.check(path, settings)
+        generator = self.generator(settings.model, settings.fidelity)
+        model = self._find(settings.model).model
+        if model.fidelity is not None and settings.fidelity is not None:
+            model = replace(model, fidelity=float(settings.fidelity))
+        limits = work.Limits(max_pixels=round(self.limits.megapixels * 1e6))
+        return Enlarger(generator, settings.work, model, limits)
+
+    def _read(self, enlarger: Enlarger, job: Job, settings: Settings) -> Loaded:
+        with _READING:
+            loaded = enlarger.read(job)
+        assert loaded is not None  # a job without a record is never done already
+        self._check_result(job.source, loaded.picture.pixels.shape, settings)
+        return loaded
+
+    def _describe(self, lr: Picture, sr: Picture, seconds: float) -> str:
+        sizes = [f"{picture.pixels.shape[1]}×{picture.pixels.shape[0]}" for picture in (lr, sr)]
+        speed = _megapixels(sr.pixels.shape) / seconds
+        device = self.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+        precision = _DTYPE_NAMES[choose_dtype(device, "auto", eight_bit=lr.pixels.dtype == np.uint8)]
+        took = f"{seconds:.2f} s · {speed:.2g} megapixels/s"
+        return f"{sizes[0]} → {sizes[1]} pixels · {took} · {name}, {precision}"
+
+
+def _facts_of(model: str, files: ModelFiles, generator: SRGenerator) -> ModelFacts:
+    hub = HubOptions(revision=files.revision)
+    card = find_beside(model, CARD_FILE, hub) if files.config is not None else None
+    text = "" if card is None else card.read_text(encoding="utf-8")
+    return ModelFacts(
+        name=model,
+        two_ends=files.fidelity is not None,
+        scale=generator.scale,
+        parameters=sum(value.numel() for value in generator.parameters()),
+        license=license_in_card(text) if text else None,
+        claims=tuple(claims_in_card(text)) if text else (),
+        revision=files.revision,
+    )
+
+
+def _check_room(target: Path, needed: int) -> None:
+    if shutil.disk_usage(target.parent).free < needed + _SPARE_DISK:
+        raise ImageError(
+            f"{target}: the result needs up to {needed / 1e6:.0f} megabytes of disk, of which too little is "
+            "left here: try again later, or choose a smaller scale"
+        )
+
+
+def _stop_if(stopped: Stop | None) -> None:
+    if stopped is not None and stopped():
+        raise Stopped
+
+
+def _watched(progress: Progress | None, stopped: Stop | None) -> Progress:
+    """`progress`, which raises `Stopped` when `stopped` says so."""
+
+    def report(done: int, total: int) -> None:
+        _stop_if(stopped)
+        if progress is not None:
+            progress(done, total)
+
+    return report
+
+
+def _without_folders(error: ImageError, *paths: Path) -> ImageError:
+    """The same error without the machine's folders, which are nobody's business."""
+    text = str(error)
+    for path in paths:
+        text = text.replace(f"{path.parent}{os.sep}", "")
+    return ImageError(text)
+
+
+def _megapixels(shape: tuple[int, ...]) -> float:
+    return shape[0] * shape[1] / 1e6
