@@ -12,12 +12,14 @@ from benchmarks.machine import describe
 from benchmarks.quality import Result, compare
 from benchmarks.report import (
     as_markdown,
+    as_short_markdown,
     find_reference,
     insert_between_markers,
     plot_front,
     plot_scaling,
 )
 from benchmarks.scaling import SIDES, measure_scaling
+from benchmarks.scores import PUBLISHED, read_scores, scores_table
 from benchmarks.startup import measure_startup
 from benchmarks.worker import SCALE
 from benchmarks.workers import measure_workers
@@ -26,8 +28,10 @@ from sr_hub.generator import SRGenerator
 from sr_hub.metrics import LPIPS
 from sr_hub.pretrained import DEFAULT_MODEL
 
-PARTS = ("quality", "scaling", "startup", "workers")
+PARTS = ("quality", "scaling", "startup", "workers", "scores")
 _USUAL = PARTS[:3]  # workers take minutes more, and the machine alone
+SCORES = {"scores": PUBLISHED, "scores-photo": "photo, seed 0"}
+"""Names of the README's markers around tables of scores, and the degradation that each shows."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     readme = None if options.readme is None else options.readme.read_text(encoding="utf-8")
     if readme is not None:
-        insert_between_markers(readme, "")  # before the work, as it may take minutes
+        for name in ("benchmark", *SCORES):
+            insert_between_markers(readme, name, "")  # before the work, as it may take minutes
     options.out.mkdir(parents=True, exist_ok=True)
     content: dict[str, Any] = {"machine": describe()}
     results: list[Result] = []
@@ -86,16 +91,27 @@ def _compare(options: argparse.Namespace, folder: Path, content: dict[str, Any])
 def _write(
     options: argparse.Namespace, content: dict[str, Any], results: list[Result], readme: str | None
 ) -> None:
-    markdown = as_markdown(content, results)
-    (options.out / "benchmark.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    (options.out / "benchmark.md").write_text(markdown, encoding="utf-8")
+    if set(options.parts) != {"scores"}:
+        markdown = as_markdown(content, results)
+        (options.out / "benchmark.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (options.out / "benchmark.md").write_text(markdown, encoding="utf-8")
+        print(markdown)
     if results:
         plot_front(results, options.out / "quality_time.png")
     if content.get("scaling"):
         plot_scaling(content["scaling"], options.out / "scaling.png")
     if readme is not None:
-        options.readme.write_text(insert_between_markers(readme, markdown), encoding="utf-8")
-    print(markdown)
+        if results:
+            readme = insert_between_markers(readme, "benchmark", as_short_markdown(content, results))
+        options.readme.write_text(insert_scores(readme, options.out), encoding="utf-8")
+
+
+def insert_scores(readme: str, results: Path) -> str:
+    """``readme`` with the tables of the evaluator's files in the tree ``results``."""
+    scores = read_scores(results)
+    for name, lr in SCORES.items():
+        readme = insert_between_markers(readme, name, scores_table(scores, lr))
+    return readme
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -151,7 +167,10 @@ def _parser() -> argparse.ArgumentParser:
         help="of the input of the scaling part (default: %(default)s)",
     )
     parser.add_argument(
-        "--readme", type=Path, metavar="FILE", help="put the tables between the markers of this file too"
+        "--readme",
+        type=Path,
+        metavar="FILE",
+        help="put the comparison and the scores in --out between the markers of this file",
     )
     return parser
 

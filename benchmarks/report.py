@@ -15,8 +15,6 @@ from benchmarks.machine import as_sentence
 from benchmarks.quality import Result
 from benchmarks.workers import workers_table
 
-START, END = "<!-- benchmark:start -->", "<!-- benchmark:end -->"
-
 
 def find_reference(results: Sequence[Result]) -> Result | None:
     """Ours that the others' times are compared with: the first that could be measured."""
@@ -96,42 +94,59 @@ def as_markdown(content: dict[str, Any], results: Sequence[Result]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def insert_between_markers(text: str, table: str) -> str:
-    """``text`` with ``table`` between the two markers.
+def as_short_markdown(content: dict[str, Any], results: Sequence[Result]) -> str:
+    """What the README shows: the comparison, and what it ran on."""
+    return f"{quality_table(results)}\n\n{as_sentence(content['machine'])}\n"
+
+
+def insert_between_markers(text: str, name: str, table: str) -> str:
+    """``text`` with ``table`` between the comments ``<!-- name:start -->`` and ``<!-- name:end -->``.
 
     Raises:
         ValueError: If the markers are not there, once each and in order.
     """
-    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
-        raise ValueError(f"expected {START} and, after it, {END}, once each")
-    return text[: text.index(START) + len(START)] + "\n" + table.strip() + "\n" + text[text.index(END) :]
+    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
+        raise ValueError(f"expected {start} and, after it, {end}, once each")
+    return f"{text[: text.index(start) + len(start)]}\n{table.strip()}\n{text[text.index(end) :]}"
 
 
 def plot_front(results: Sequence[Result], path: Path) -> None:
-    """Quality against time, both measures: up and to the left is better."""
+    """Quality against time, both measures: up and to the left is better. A line joins each of our models."""
     shown = [result for result in results if result.seconds is not None]
     with_lpips = any(result.lpips is not None for result in shown)
-    figure, axes = plt.subplots(1, 1 + with_lpips, figsize=(6 + 5 * with_lpips, 4.5), squeeze=False)
+    figure, axes = plt.subplots(1, 1 + with_lpips, figsize=(6 + 6 * with_lpips, 4.8), squeeze=False)
     panels: list[tuple[Axes, str, str]] = [(axes[0][0], "psnr_y", "PSNR-Y, dB")]
     if with_lpips:
         panels.append((axes[0][1], "lpips", "LPIPS (lower is better)"))
         axes[0][1].invert_yaxis()
     for axis, measure, label in panels:
+        lines: dict[str, list[tuple[float, float]]] = {}
         for result in shown:
             value = getattr(result, measure)
             if value is None or result.seconds is None:
                 continue
+            model, _, settings = result.name.removeprefix("ours: ").partition(", ")
             ours = result.name.startswith("ours")
+            if ours:
+                lines.setdefault(f"{model} {settings.rpartition(', ')[2]}", []).append(
+                    (result.seconds, value)
+                )
+            name = f"{model} {settings.removeprefix('fidelity ')}" if ours else result.name.split(" (")[0]
+            beside_line = ours and settings.endswith("bf16")
             axis.plot(result.seconds, value, "o" if ours else "s", color="tab:red" if ours else "tab:grey")
             axis.annotate(
-                result.name.removeprefix("ours: "),
+                name,
                 (result.seconds, value),
                 textcoords="offset points",
-                xytext=(4, 3),
-                fontsize=6,
+                xytext=(-6, 3) if beside_line else (6, -3),
+                ha="right" if beside_line else "left",
+                fontsize=7,
             )
+        for points in lines.values():
+            axis.plot(*zip(*points, strict=True), color="tab:red", linewidth=1, alpha=0.5)
         axis.set_xscale("log")
-        axis.margins(x=0.25, y=0.1)
+        axis.margins(x=0.3, y=0.1)
         axis.set_xlabel("seconds per output megapixel")
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)

@@ -13,11 +13,15 @@ from benchmarks import __main__ as command
 from benchmarks import machine, quality, report, scaling
 from benchmarks.contenders import Contender, Worker, filters
 from benchmarks.quality import Result, compare
+from benchmarks.scores import read_scores, scores_table
 from benchmarks.startup import measure_startup
 from benchmarks.workers import make_pictures, measure_workers, workers_table
 from sr_hub.evaluation import find_pairs
 from sr_hub.generator import SRGenerator
 from sr_hub.metrics import psnr_y
+from sr_hub.pretrained import bundled_models
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -83,7 +87,8 @@ def test_the_command_writes_json_tables_and_pictures(data: Path, tmp_path: Path)
     torch.manual_seed(0)
     SRGenerator(features=4, blocks=1).save_pretrained(tmp_path / "model")
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
+    marked = [f"<!-- {name}:start -->\nold\n<!-- {name}:end -->\n" for name in ("benchmark", *command.SCORES)]
+    readme.write_text(f"before\n{''.join(marked)}after\n")
     out = tmp_path / "out"
     arguments = ["--data", str(data), "--model", str(tmp_path / "model"), "--no-peers", "--rounds", "1"]
     arguments += ["--out", str(out), "--readme", str(readme), "--largest-side", "64"]
@@ -100,7 +105,7 @@ def test_the_command_writes_json_tables_and_pictures(data: Path, tmp_path: Path)
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert f"torch {torch.__version__}" in text and "| ours: model, bf16 | " in text
-    assert (out / "benchmark.md").read_text().strip() in text
+    assert report.quality_table([]).splitlines()[0] in (out / "benchmark.md").read_text()
     for name in ("quality_time.png", "scaling.png"):
         assert Image.open(out / name).size[0] > 400
 
@@ -111,7 +116,7 @@ def test_wrong_arguments(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must hold HR/ and LRx4/"):
         command.main(["--data", str(data / "HR"), "--no-peers", "--parts", "quality", "--out", str(tmp_path)])
     readme = tmp_path / "README.md"
-    readme.write_text(report.START)
+    readme.write_text("<!-- benchmark:start -->")
     with pytest.raises(ValueError, match=r"expected <!-- benchmark:start --> and, after it,"):
         command.main(["--readme", str(readme), "--out", str(tmp_path)])
 
@@ -127,6 +132,40 @@ def test_table_by_hand() -> None:
         "| peer\\|x | equal | - | 0.25 (0.2 to 0.3) | 2.5 | 5 |",
         "| gone | could not run: ImportError: no such thing | | | | |",
     ]
+
+
+def test_scores_by_hand(tmp_path: Path) -> None:
+    def write(name: str, model: str, fidelity: str, psnr_y: float, lr: str = "as published") -> None:
+        settings = {"model": model, "fidelity": fidelity, "data": name, "lr": lr}
+        mean = {"sr": {"psnr_y": psnr_y, "lpips": 0.25}, "bicubic": {"psnr_y": 26.0, "lpips": 0.5}}
+        path = tmp_path / model / f"{name}-{fidelity}-{lr}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"settings": settings, "mean": mean}))
+
+    write("Set14", "b", "1.0", 27.125)
+    write("Set5", "b", "1.0", 31.0)
+    write("Set5", "b", "0.75", 31.0)  # between the rows of the table
+    write("Set5", "a", "0.0", 30.5)
+    write("Set5", "a", "0.0", 20.0, "photo, seed 0")
+    (tmp_path / "speed.json").write_text("{}")
+    scores = read_scores(tmp_path)
+    assert scores_table(scores).splitlines() == [
+        "| | Set5 | Set14 |",
+        "|---|---|---|",
+        "| a, fidelity 0 | 30.50 / 0.250 |  |",
+        "| b, fidelity 1 | 31.00 / 0.250 | 27.12 / 0.250 |",
+        "| bicubic | 26.00 / 0.500 | 26.00 / 0.500 |",
+    ]
+    assert scores_table(scores, "photo, seed 0").splitlines()[2] == "| a, fidelity 0 | 20.00 / 0.250 |"
+
+
+def test_the_readme_shows_the_scores_in_docs_and_the_cards_show_the_same() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert command.insert_scores(readme, ROOT / "docs" / "results") == readme
+    for model in bundled_models():
+        shown = {path.name: path.read_bytes() for path in (ROOT / "docs" / "results" / model).iterdir()}
+        bundled = ROOT / "sr_hub" / "bundled" / model / "results"
+        assert shown == {path.name: path.read_bytes() for path in bundled.iterdir()}
 
 
 def test_efficiency_by_hand() -> None:
