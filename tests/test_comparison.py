@@ -1,6 +1,4 @@
-"""Previews show the same place of both results, pixel for pixel."""
-
-from pathlib import Path
+"""What is shown of a result is the same place of both sides, pixel for pixel."""
 
 import numpy as np
 import pytest
@@ -8,11 +6,10 @@ import torch
 from PIL import Image
 
 from sr_hub import comparison
-from sr_hub.comparison import compare, load_generator
-from sr_hub.encoding import write_picture
+from sr_hub.comparison import compare, preview
 from sr_hub.generator import SRGenerator
-from sr_hub.images import ImageError
-from sr_hub.inference import upscale
+from sr_hub.images import Picture
+from sr_hub.inference import upscale_picture
 
 
 @pytest.fixture(scope="module")
@@ -21,80 +18,60 @@ def generator() -> SRGenerator:
     return SRGenerator(features=8, blocks=2).eval()
 
 
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "photo.png", icc_profile=b"profile")
-    return tmp_path / "photo.png"
+def picture(height: int = 20, width: int = 30) -> Picture:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Picture(pixels, icc_profile=b"profile", xmp=b"<x/>")
 
 
-def test_previews_are_bicubic_and_the_result(generator: SRGenerator, photo: Path) -> None:
-    result = compare(generator, photo)
-    with Image.open(photo) as image:
-        bicubic = np.asarray(image.resize((120, 80), Image.Resampling.BICUBIC))
-    assert np.array_equal(np.asarray(result.bicubic), bicubic)
-    assert np.array_equal(np.asarray(result.sr), np.asarray(upscale(generator, photo)))
-    assert np.array_equal(np.asarray(result.sr), result.picture.pixels)
-    assert result.bicubic.info == result.sr.info == {"icc_profile": b"profile"}
-    assert result.notices == ()
+def test_sides_are_bicubic_and_the_result(generator: SRGenerator) -> None:
+    lr = picture()
+    sr = upscale_picture(generator, lr)
+    shown = compare(lr, sr)
+    bicubic = np.asarray(Image.fromarray(lr.pixels).resize((120, 80), Image.Resampling.BICUBIC))
+    assert np.array_equal(np.asarray(shown.bicubic), bicubic)
+    assert np.array_equal(np.asarray(shown.sr), sr.pixels)
+    assert shown.bicubic.info == shown.sr.info == {"icc_profile": b"profile"}
+    assert shown.full_size == (120, 80) and shown.notice is None
 
 
-def test_facts_name_sizes_time_device_and_precision(generator: SRGenerator, photo: Path) -> None:
-    facts = compare(generator, photo).facts
-    assert facts.startswith("30×20 → 120×80 pixels · ")
-    assert facts.endswith((" s · CPU, bf16", " s · CPU, fp32"))
-    assert float(facts.split(" · ")[1].removesuffix(" s")) < 60
+def test_results_of_any_size_have_both_sides_of_it() -> None:
+    lr, sr = picture(), Picture(np.zeros((37, 55, 3), np.uint8))
+    shown = compare(lr, sr)
+    assert shown.bicubic.size == shown.sr.size == shown.full_size == (55, 37)
 
 
-def test_large_results_show_their_middle(
-    generator: SRGenerator, photo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = compare(generator, photo)
-    monkeypatch.setattr(comparison, "LARGEST_SHOWN", 40)
-    cut = compare(generator, photo)
-    assert cut.picture.pixels.shape == (80, 120, 3)
-    # 10 LR pixels a side are shown, from row 5 and column 10.
-    box = (40, 20, 80, 60)
-    assert np.array_equal(np.asarray(cut.sr), np.asarray(whole.sr.crop(box)))
-    difference = np.asarray(cut.bicubic).astype(int) - np.asarray(whole.bicubic.crop(box))
-    assert np.abs(difference).max() <= 1
-    assert cut.notices == ("only the middle 40×40 pixels are shown",)
+def test_large_results_are_shown_shrunk_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "LARGEST_SHOWN", 60)
+    lr = Picture(np.full((20, 30, 3), 90, np.uint8))
+    shown = compare(lr, Picture(np.full((80, 120, 3), 200, np.uint8)))
+    assert shown.bicubic.size == shown.sr.size == (60, 40)
+    assert (np.asarray(shown.bicubic) == 90).all() and (np.asarray(shown.sr) == 200).all()
+    assert shown.full_size == (120, 80)
+    assert shown.notice == "shown at 50%; loupe and download have every pixel"
 
 
-@pytest.mark.parametrize("suffix", ["png", "tiff"])
-def test_deep_and_transparent_pictures_have_8_bit_previews(
-    generator: SRGenerator, tmp_path: Path, suffix: str
-) -> None:
-    levels = np.linspace(0, 65535, 16 * 16).astype(np.uint16).reshape(16, 16)
-    Image.fromarray(levels).save(tmp_path / f"grey.{suffix}")
-    result = compare(generator, tmp_path / f"grey.{suffix}")
-    assert result.picture.pixels.dtype == np.uint16
-    assert (result.sr.mode, result.bicubic.mode) == ("L", "L")
+def test_preview_is_the_middle_of_the_result(generator: SRGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert preview(generator, picture()) is None
+    monkeypatch.setattr(comparison, "PREVIEWED_PIXELS", 500)
+    monkeypatch.setattr(comparison, "PREVIEW_SIDE", 10)
+    lr = picture(20, 31)
+    shown = preview(generator, lr)
+    assert shown is not None
+    middle = Picture(np.ascontiguousarray(lr.pixels[5:15, 10:20]))
+    assert np.array_equal(np.asarray(shown.sr), upscale_picture(generator, middle).pixels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_deep_pictures_have_8_bit_sides(generator: SRGenerator, dtype: type) -> None:
+    levels = np.linspace(0, 1, 256).reshape(16, 16, 1)
+    lr = Picture((levels * 65535).astype(dtype) if dtype is np.uint16 else levels.astype(dtype))
+    shown = compare(lr, upscale_picture(generator, lr))
+    assert (shown.sr.mode, shown.bicubic.mode) == ("L", "L")
     # Half grey in 16 bits is half grey in 8, not white.
-    assert abs(float(np.asarray(result.bicubic).mean()) - 127.5) < 2
-    assert abs(float(np.asarray(result.sr).mean()) - result.picture.pixels.mean() / 257) < 1
-    Image.fromarray(np.full((8, 8, 4), 128, np.uint8)).save(tmp_path / f"clear.{suffix}")
-    result = compare(generator, tmp_path / f"clear.{suffix}")
-    assert (result.sr.mode, result.bicubic.mode) == ("RGBA", "RGBA")
-    write_picture(result.picture, tmp_path / "out.png")
+    assert abs(float(np.asarray(shown.bicubic).mean()) - 127.5) < 2
 
 
-def test_progress_reaches_the_end(generator: SRGenerator, photo: Path) -> None:
-    steps: list[tuple[int, int]] = []
-    compare(generator, photo, lambda done, total: steps.append((done, total)))
-    assert steps and steps[-1][0] == steps[-1][1]
-
-
-def test_bad_files_are_told(generator: SRGenerator, tmp_path: Path) -> None:
-    (tmp_path / "bad.png").write_bytes(b"nothing")
-    with pytest.raises(ImageError, match="bad.png: expected an image file"):
-        compare(generator, tmp_path / "bad.png")
-
-
-def test_load_generator_is_from_pretrained(generator: SRGenerator, tmp_path: Path) -> None:
-    generator.save_pretrained(tmp_path)
-    loaded = load_generator(str(tmp_path))
-    weights = loaded.state_dict()
-    assert all(torch.equal(weights[name].cpu(), value) for name, value in generator.state_dict().items())
-    with pytest.raises(ValueError, match="one end only"):
-        load_generator(str(tmp_path), 0.5)
+def test_transparent_pictures_stay_transparent(generator: SRGenerator) -> None:
+    lr = Picture(np.full((8, 8, 4), 128, np.uint8))
+    shown = compare(lr, upscale_picture(generator, lr))
+    assert (shown.sr.mode, shown.bicubic.mode) == ("RGBA", "RGBA")

@@ -1,0 +1,253 @@
+"""What happens on the page when a photo is handed in or a control is moved."""
+
+import html
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from sr_hub.comparison import Comparison, compare, preview
+from sr_hub.encoding import cannot_keep, writable_format, write_picture
+from sr_hub.images import ImageError, Picture, read_picture
+from sr_hub.page_controls import Controls, facts_text
+from sr_hub.page_loupe import Explorer
+from sr_hub.page_pictures import Example
+from sr_hub.page_sessions import Asked, Session, Sessions
+from sr_hub.page_viewer import sides
+from sr_hub.page_words import notice, result_facts, score_table, teller
+from sr_hub.service import Service, Stopped
+
+FORMATS = [("As the photo", ""), ("PNG", ".png"), ("WebP", ".webp"), ("JPEG", ".jpg")]
+
+Update = tuple[Any, Any, Any, Any]
+"""Of the viewer, the lines under it, the download and the Stop button."""
+
+
+def _nothing() -> Update:
+    return gr.skip(), gr.skip(), gr.skip(), gr.skip()
+
+
+class PhotoEvents:
+    """The functions behind the page's events, for one photo.
+
+    Args:
+        service: Does the work.
+        controls: Shared settings.
+        sessions: What is kept for each tab.
+        uploads: Where gradio puts what tabs hand in.
+        examples: Pictures to try.
+    """
+
+    def __init__(
+        self, service: Service, controls: Controls, sessions: Sessions, uploads: Path, examples: list[Example]
+    ) -> None:
+        self.service, self.controls, self.sessions = service, controls, sessions
+        self.uploads, self.examples = uploads.resolve(), examples
+        self.explorer = Explorer(service, sessions)
+
+    def take_upload(self, event: gr.EventData, request: gr.Request) -> tuple[int, Any]:
+        """A file that the tab handed in; starts a run."""
+        path = Path(str(event.path)).resolve()
+        if path.parent.parent != self.uploads or not path.is_file():
+            raise gr.Error("the file was not handed in by this page", print_exception=False)
+        self.sessions.set_photo(request.session_hash, path)
+        return self.start(request)
+
+    def take_example(self, event: gr.EventData, request: gr.Request) -> tuple[int, Any]:
+        """One of the examples, by its number; starts a run."""
+        example = self.examples[int(event.index) % len(self.examples)]
+        self.sessions.set_photo(request.session_hash, example.path, uploaded=False)
+        return self.start(request)
+
+    def start(self, request: gr.Request) -> tuple[int, Any]:
+        """Ends the run under way; returns the ticket of the next one, and shows the Stop button."""
+        ticket = self.sessions.take_ticket(request.session_hash)
+        return ticket, gr.Button(visible=self.sessions[request.session_hash].photo is not None)
+
+    def choose(self, model: str, request: gr.Request) -> tuple[Any, Any, Any, int, Any]:
+        """Another model: its facts, and whether fidelity can be chosen; starts a run."""
+        try:
+            facts = self.service.facts((model or "").strip())
+        except (ValueError, OSError) as error:
+            warn(str(error))
+            return gr.skip(), gr.skip(), gr.skip(), self.sessions.take_ticket(request.session_hash), gr.skip()
+        ticket, stop = self.start(request)
+        two_ends = facts.two_ends
+        return facts_text(facts), gr.Slider(visible=two_ends), gr.HTML(visible=two_ends), ticket, stop
+
+    def stop(self, request: gr.Request) -> tuple[str, Any]:
+        """Ends the run under way within a tile."""
+        self.sessions.take_ticket(request.session_hash)
+        return notice("Stopped."), gr.Button(visible=False)
+
+    def close(self, request: gr.Request) -> None:
+        """The tab was closed."""
+        self.sessions.close(request.session_hash)
+
+    def run(
+        self,
+        ticket: float,
+        test: bool,
+        suffix: str,
+        quality: float,
+        model: str,
+        fidelity: float,
+        scale: str,
+        width: float | None,
+        consistency: bool,
+        request: gr.Request,
+        progress: Any = gr.Progress(),  # noqa: B008  # gradio looks for it here
+    ) -> Iterator[Update]:
+        """Enlarges the tab's photo and shows it; ends without a word when another run is wanted."""
+        name = request.session_hash
+        session = self.sessions[name]
+        photo = session.photo
+        if photo is None or not self.sessions.is_wanted(name, int(ticket)):
+            yield _nothing()
+            return
+        try:
+            settings = self.controls.settings(model, fidelity, scale, width, consistency)
+            times = settings.scale or self.service.facts(settings.model).scale
+            asked = Asked(photo, settings, times, test)
+            yield from self._show(name, session, asked, int(ticket), progress)
+            yield gr.skip(), gr.skip(), self._file(name, suffix, quality), gr.Button(visible=False)
+        except Stopped:
+            yield _nothing()
+        except (ValueError, OSError) as error:
+            text = str(error).replace(f"{photo.parent}/", "")
+            if session.shown is None:  # else the view of the photo before stayed, beside another's name
+                session.view = {}
+            warn(text)
+            yield session.view, notice(text), no_file(), gr.Button(visible=False)
+
+    def _show(
+        self,
+        name: str | None,
+        session: Session,
+        asked: Asked,
+        ticket: int,
+        progress: Any,
+    ) -> Iterator[Update]:
+        def stopped() -> bool:
+            return not self.sessions.is_wanted(name, ticket)
+
+        settings, before = asked.settings, session.shown
+        if before is None or before.subject != asked.subject:
+            yield from self._preview(name, session, asked)
+        tell = teller(progress, "Enlarging")
+        if asked.test:
+            tested = self.service.test(asked.photo, settings, progress=tell, stopped=stopped)
+            lr, sr, session.known = tested.known.lr, tested.sr, tested.known
+            size = (sr.pixels.shape[1], sr.pixels.shape[0])
+            said = score_table(tested.scores, size, tested.known.scale, tested.known.notices)
+        else:
+            enlarged = self.service.enlarge(asked.photo, settings, progress=tell, stopped=stopped)
+            lr, sr, session.known = enlarged.lr, enlarged.picture, None
+            said = result_facts(enlarged.facts, enlarged.consistency, enlarged.notices)
+        shown = compare(lr, sr)
+        view = self._view(name, asked, shown)
+        if before is not None and before.ends == asked.ends:
+            view |= {
+                part: session.view[part] for part in ("overlay", "loupe", "ready") if part in session.view
+            }
+        if before is not None and before.subject != asked.subject:
+            session.place = None
+        session.view, session.shown = view, asked
+        self.sessions.keep(name, sr)
+        yield view, said + (notice(shown.notice) if shown.notice else ""), gr.skip(), gr.skip()
+        if "loupe" not in view:
+            self.explorer.open(name, session, asked, lr, shown, stopped)
+            session.view["ready"] = True
+            yield session.view, gr.skip(), gr.skip(), gr.skip()
+
+    def _preview(self, name: str | None, session: Session, asked: Asked) -> Iterator[Update]:
+        """The middle of a large photo, before the whole."""
+        self.service.check(asked.photo, asked.settings)
+        generator = self.service.generator(asked.settings.model, asked.settings.fidelity)
+        middle = None if asked.test else preview(generator, read_picture(asked.photo))
+        if middle is None:
+            yield gr.skip(), gr.skip(), no_file(), gr.skip()
+            return
+        session.view = self._view(name, asked, middle)
+        yield session.view, notice("The middle first; the whole photo follows."), no_file(), gr.skip()
+
+    def _view(self, name: str | None, asked: Asked, shown: Comparison) -> dict[str, Any]:
+        before = self.sessions[name].view
+        facts = {
+            "photo": f"{asked.photo.parent.name}/{asked.photo.name}/{asked.test}",
+            "two_ends": self.service.facts(asked.settings.model).two_ends,
+        }
+        same = before.get("photo") == facts["photo"] and before["full"] == list(shown.full_size)
+        left = None if same else self.sessions.folder(name, "left")
+        view = sides(shown, ("Bicubic", "Ours"), left, self.sessions.folder(name, "right"))
+        return ({"left": before["left"]} if same else {}) | view | facts
+
+    def encode(self, suffix: str, quality: float, request: gr.Request) -> tuple[Any, Any]:
+        """The last result in another format; shows the quality where there is one to choose."""
+        session = self.sessions[request.session_hash]
+        lossy = suffix in (".webp", ".jpg") or (suffix == "" and _is_lossy(session.photo))
+        if session.kept is None:
+            return gr.skip(), gr.Slider(visible=lossy)
+        try:
+            return self._file(request.session_hash, suffix, quality), gr.Slider(visible=lossy)
+        except ValueError as error:
+            warn(str(error))
+            return no_file(), gr.Slider(visible=lossy)
+
+    def _file(self, name: str | None, suffix: str, quality: float) -> Any:
+        """The download of the last result; in PNG where the wanted format cannot hold it."""
+        session = self.sessions[name]
+        picture, asked = session.kept, session.shown
+        assert picture is not None and asked is not None
+        folder = self.sessions.folder(name, "download")
+        wanted = folder / f"{_stem(asked, picture)}{suffix or _own_suffix(asked.photo)}"
+        try:
+            write_picture(picture, wanted, quality=int(quality))
+        except ImageError as error:
+            warn(str(error).replace(f"{folder}/", ""))
+            wanted = wanted.with_suffix(".png")
+            write_picture(picture, wanted)
+        for lost in cannot_keep(picture, wanted):
+            gr.Info(html.escape(lost))
+        label = f"Download · {_kind(wanted)}, {_bytes(wanted.stat().st_size)}"
+        return gr.DownloadButton(label, value=str(wanted), interactive=True)
+
+
+def warn(text: str) -> None:
+    """Shows what went wrong, in words that may be anybody's, though the toast takes HTML."""
+    gr.Warning(html.escape(text), title="This did not work")
+
+
+def no_file() -> Any:
+    """The download while there is none."""
+    return gr.DownloadButton("Download", value=None, interactive=False)
+
+
+def _stem(asked: Asked, picture: Picture) -> str:
+    settings = asked.settings
+    if asked.test:
+        return f"{asked.photo.stem}_restored"
+    if settings.width is not None:
+        return f"{asked.photo.stem}_{settings.width}px"
+    return f"{asked.photo.stem}_x{asked.scale:g}"
+
+
+def _own_suffix(photo: Path) -> str:
+    try:
+        writable_format(photo.name)
+    except ImageError:  # HEIC and others that are only read
+        return ".png"
+    return photo.suffix.lower()
+
+
+def _is_lossy(photo: Path | None) -> bool:
+    return photo is not None and writable_format(f"a{_own_suffix(photo)}").lossy
+
+
+def _kind(path: Path) -> str:
+    return writable_format(path.name).name.replace("WEBP", "WebP")
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{max(1, round(count / 1e3))} KB"
