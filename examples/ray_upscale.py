@@ -19,7 +19,7 @@ import torch
 
 from sr_hub import SRGenerator
 from sr_hub.enlarging import Enlarger
-from sr_hub.folders import Job, errors_file, plan_folder, tidy, write_errors
+from sr_hub.folders import Job, errors_file, plan_folder, sentence, tidy, write_errors
 from sr_hub.memory import available_memory
 from sr_hub.pipeline import FAILURES
 from sr_hub.pretrained import DEFAULT_MODEL, find_model
@@ -43,11 +43,7 @@ class Worker:
         try:
             outcome = self.enlarger.write(job, self.enlarger.make(job, self.enlarger.read(job)))
         except FAILURES as error:
-            return {
-                "name": job.name,
-                "made": False,
-                "reason": (str(error) or type(error).__name__).splitlines()[0],
-            }
+            return {"name": job.name, "made": False, "reason": sentence(job, error)}
         return {"name": job.name, "made": outcome.target_size is not None, "reason": ""}
 
 

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from sr_hub.enlarging import Enlarger, Loaded, Made, Outcome
-from sr_hub.folders import Job, errors_file, plan_file, plan_folder, tidy, write_errors
+from sr_hub.folders import Job, errors_file, plan_file, plan_folder, sentence, shown, tidy, write_errors
 from sr_hub.generator import SRGenerator
 from sr_hub.hub_files import HubOptions
 from sr_hub.images import MAX_PIXELS, ImageError
@@ -126,9 +126,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.shard:
         raise ValueError(f"--shard needs a folder of pictures, got {arguments.source}")
     plan = plan_file(arguments.source, arguments.target)
-    for _, _, error in _enlarge(plan.jobs, arguments):
+    for job, _, error in _enlarge(plan.jobs, arguments):
         if error is not None:
-            raise error
+            raise RuntimeError(sentence(job, error)) from error
     return 0
 
 
@@ -139,14 +139,14 @@ def _run_folder(arguments: argparse.Namespace) -> int:
     if arguments.shard:
         plan = plan.share(*arguments.shard)
     for name, reason in plan.skipped.items():
-        print(f"{arguments.source / name}: skipped, {reason}")
+        print(f"{shown(arguments.source / name)}: skipped, {reason}")
     for name, reason in plan.failed.items():
-        print(f"sr-hub: {arguments.source / name}: {reason}", file=sys.stderr)
+        print(f"sr-hub: {shown(arguments.source / name)}: {shown(reason)}", file=sys.stderr)
     tidy(plan)
     counts: Counter[str] = Counter()
     for job, outcome, error in _enlarge(plan.jobs, arguments) if plan.jobs else ():
         if error is not None:
-            plan.failed[job.name] = _sentence(error)
+            plan.failed[job.name] = sentence(job, error)
         else:
             counts["made" if outcome and outcome.target_size else "kept"] += 1
     errors = errors_file(arguments.target, arguments.shard)
@@ -181,24 +181,18 @@ def _enlarge(
             if outcome is not None:
                 _tell(job, outcome, bar)
             elif error is not None and job.record is not None:  # that of a single picture is shown at the end
-                text = _sentence(error)
-                named = text if str(job.source) in text else f"{job.source}: {text}"
-                bar.write(f"sr-hub: {named}", file=sys.stderr)
+                bar.write(f"sr-hub: {sentence(job, error)}", file=sys.stderr)
             yield job, outcome, error
 
 
 def _tell(job: Job, outcome: Outcome, bar: "tqdm[None]") -> None:
     for notice in outcome.notices:
-        bar.write(f"{job.source}: {notice}")
+        bar.write(f"{shown(job.source)}: {notice}")
     if outcome.source_size and outcome.target_size:
         sizes = (f"{width}x{height}" for width, height in (outcome.source_size, outcome.target_size))
         share = outcome.consistent
         agreement = "" if share is None else f", {share:.1%} of the input given back"
-        bar.write(f"{job.target}: {' to '.join(sizes)}, {outcome.seconds:.1f} s{agreement}")
-
-
-def _sentence(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        bar.write(f"{shown(job.target)}: {' to '.join(sizes)}, {outcome.seconds:.1f} s{agreement}")
 
 
 def _load(arguments: argparse.Namespace) -> tuple[SRGenerator, Model]:

@@ -16,6 +16,7 @@ from sr_hub.strip_writers import PngWriter, StripWriter, TiffWriter
 from sr_hub.whole_files import whole_file
 
 _LONGEST_SEGMENT = 65502  # of JPEG, less its own names
+_LARGEST_DENSITY = 65535  # of JPEG, pixels per inch
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,8 @@ def cannot_keep(picture: Picture, path: str | os.PathLike[str]) -> list[str]:
         lost.append(f"{known.name} holds no colour profile, EXIF or XMP: they are dropped")
     if known.name != "PNG" and any(name in (b"cICP", b"cHRM") for name, _ in picture.png_color):
         lost.append(f"{known.name} holds no colour chunks of PNG: the colours are taken for sRGB")
-    if _too_long(picture, known):
-        lost.append(f"{' and '.join(_too_long(picture, known))} too long for {known.name}: dropped")
+    if _too_large(picture, known):
+        lost.append(f"{' and '.join(_too_large(picture, known))} too large for {known.name}: dropped")
     return lost
 
 
@@ -203,7 +204,7 @@ def _noting(strips: Iterator[np.ndarray], failed: list[Exception]) -> Iterator[n
 def _encode(
     picture: Picture, shape: tuple[int, ...], strips: Iterator[np.ndarray], known: Format, file: BinaryIO
 ) -> None:
-    dropped: dict[str, Any] = dict.fromkeys(_too_long(picture, known))
+    dropped: dict[str, Any] = dict.fromkeys(_too_large(picture, known))
     picture = replace(picture, **dropped)
     rows = (_fit(picture, strip, known) for strip in strips)
     first = next(rows)
@@ -269,11 +270,12 @@ class PillowWriter:
         self._image.save(self._file, format=self._format.name, **options)
 
 
-def _too_long(picture: Picture, known: Format) -> list[str]:
-    """Metadata that exceeds a JPEG segment."""
+def _too_large(picture: Picture, known: Format) -> list[str]:
+    """Metadata that exceeds a JPEG segment or a field of it."""
     if known.name != "JPEG":
         return []
-    return [name for name in ("exif", "xmp") if len(getattr(picture, name) or b"") > _LONGEST_SEGMENT]
+    names = [name for name in ("exif", "xmp") if len(getattr(picture, name) or b"") > _LONGEST_SEGMENT]
+    return names + ["dpi"] * (max(picture.dpi or (0,)) > _LARGEST_DENSITY)
 
 
 def _tiff_tags(picture: Picture) -> dict[int, Any]:

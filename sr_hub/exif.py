@@ -11,6 +11,8 @@ _STORAGE_TAGS = frozenset(
     + [*range(336, 344), 347, 351, *range(512, 522), *range(529, 533), 700, 34377, 34675, 37724]
 )
 
+_LARGEST_DPI = 1e6  # what is above is no resolution
+
 
 def read_exif(image: Image.Image) -> tuple[bytes | None, int]:
     """The EXIF block of an opened image without orientation, thumbnail and storage, and the orientation.
@@ -24,6 +26,25 @@ def read_exif(image: Image.Image) -> tuple[bytes | None, int]:
     if data:
         rescale_exif(data, 1, 1, (1, 1))
     return data, orientation if isinstance(orientation, int) else 1
+
+
+def read_dpi(image: Image.Image) -> tuple[float, float] | None:
+    """Horizontal and vertical pixels per inch of a loaded image, as stored; None if the file says nothing.
+
+    Pillow gives 72 or 1 for some files without a resolution.
+    """
+    dpi = image.info.get("dpi")
+    if image.format == "TIFF" and ExifTags.Base.XResolution not in getattr(image, "tag_v2", {}):
+        return None
+    if image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit"):
+        try:
+            if not {ExifTags.Base.XResolution, ExifTags.Base.ResolutionUnit} <= set(image.getexif()):
+                return None
+        except Exception:  # an EXIF block of the wild, which says nothing then
+            return None
+    if not isinstance(dpi, tuple) or not all(0 < value < _LARGEST_DPI for value in dpi):
+        return None
+    return float(dpi[0]), float(dpi[1])
 
 
 def exif_bytes(exif: Image.Exif) -> bytes | None:

@@ -87,8 +87,8 @@ def plan_folder(source: Path, target: Path) -> Plan:
     taken: dict[Path, str] = {}
     for path in _files_of(source, target):
         name = path.relative_to(source).as_posix()
-        if not _is_picture(path):
-            plan.skipped[name] = "not a picture"
+        if path.name.startswith(".") or not _is_picture(path):
+            plan.skipped[name] = "hidden" if path.name.startswith(".") else "not a picture"
             continue
         place = path.relative_to(source).with_name(_target_name(path))
         if place in taken:
@@ -145,6 +145,20 @@ def note_done(job: Job, content: str, settings: str) -> None:
             file.write(json.dumps(_note(job, content, settings)).encode() + b"\n")
 
 
+def shown(name: object) -> str:
+    """A file's name or path as it can be printed anywhere, on one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
+
+
+def sentence(job: Job, error: BaseException) -> str:
+    """What an error says of a job, on one line that names the file."""
+    text = str(error).strip() or type(error).__name__
+    for path in (job.source, job.target, job.target.parent):
+        text = text.replace(str(path), shown(path))
+    text = shown(text.splitlines()[0])
+    return text if shown(job.source) in text else f"{shown(job.source)}: {text}"
+
+
 def errors_file(target: Path, shard: tuple[int, int] | None) -> Path:
     """Where a run notes the files of which it made no picture."""
     return target / ("errors.jsonl" if shard is None else f"errors-{shard[0]}-of-{shard[1]}.jsonl")
@@ -180,7 +194,7 @@ def _note(job: Job, content: str, settings: str) -> dict[str, object]:
 def _files_of(source: Path, target: Path) -> Iterator[Path]:
     inside = target.resolve()
     for path in sorted(source.rglob("*")):
-        if path.is_file() and inside not in path.resolve().parents:
+        if path.is_file() and inside not in path.resolve().parents and RECORDS not in path.parts:
             yield path
 
 
@@ -195,8 +209,6 @@ def _target_name(source: Path) -> str:
 
 def _is_picture(path: Path) -> bool:
     """By suffix, or, where that says nothing, by what Pillow makes of its first bytes."""
-    if path.name.startswith("."):
-        return False
     load_plugins()
     if path.suffix.lower() in PLUGINS:
         return True

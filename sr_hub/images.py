@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sr_hub import deep_color
-from sr_hub.exif import read_exif, rescale_exif, turn_upright
+from sr_hub.exif import read_dpi, read_exif, rescale_exif, turn_upright
 from sr_hub.pixels import pixels_from_pil, round_to
 from sr_hub.png_chunks import read_color_chunks
 
@@ -212,13 +212,16 @@ def _from_pil(image: Image.Image, max_pixels: int, path: Path | None = None) -> 
     image.load()
     decoded = pixels_from_pil(image)
     pixels = decoded.pixels
-    low = deep_color.read_low_bytes(path, stored, _readable_formats()) if path and stored else None
-    if low is not None and stored is not None:
-        pixels = deep_color.join_bytes(np.asarray(image), low, stored)
-        key = image.info.get("transparency")
+    deep = deep_color.read_deep(path, image, stored, _readable_formats()) if path and stored else None
+    if deep is not None:
+        pixels, key = deep, image.info.get("transparency")
         if isinstance(key, tuple):
             opaque = (pixels != np.array(key, np.uint16)).any(axis=2, keepdims=True)
             pixels = np.concatenate([pixels, opaque * np.uint16(65535)], axis=2)
+    elif stored and ";16" in stored and pixels.dtype == np.uint8:
+        notices.append("its 16-bit samples are rounded to 8 bits")
+    if deep_color.is_white_zero(image):
+        pixels = 65535 - pixels
     png_color: tuple[tuple[bytes, bytes], ...] = ()
     if path and image.format == "PNG" and decoded.icc_profile is None:  # a profile says it better
         with open(path, "rb") as file:
@@ -226,7 +229,7 @@ def _from_pil(image: Image.Image, max_pixels: int, path: Path | None = None) -> 
     exif, orientation, unreadable = _read_exif(image)
     notices += [*decoded.notices, *unreadable]
     xmp = image.info.get("xmp")
-    dpi = image.info.get("dpi")
+    dpi = read_dpi(image)
     if dpi and orientation in (5, 6, 7, 8):
         dpi = (dpi[1], dpi[0])
     return Picture(
@@ -235,7 +238,7 @@ def _from_pil(image: Image.Image, max_pixels: int, path: Path | None = None) -> 
         icc_profile=decoded.icc_profile,
         exif=exif,
         xmp=re.sub(rb'(tiff:Orientation(="|>))\d', rb"\g<1>1", xmp) if isinstance(xmp, bytes) else None,
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(0 < value < 1e6 for value in dpi) else None,
+        dpi=dpi,
         png_color=png_color,
         value_range=decoded.value_range,
         notices=tuple(notices),

@@ -73,7 +73,7 @@ class PngWriter:
         if xmp:
             self._chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
         self._above = np.zeros((1, self._row_bytes), np.uint8)
-        self._compressor = zlib.compressobj(6, strategy=zlib.Z_RLE)
+        self._compressor = zlib.compressobj(6, memLevel=9, strategy=zlib.Z_RLE)
 
     def write(self, rows: np.ndarray) -> None:
         """Take the next ``(h, W, C)`` rows."""

@@ -221,8 +221,8 @@ def test_a_folder_is_mirrored_and_one_bad_file_stops_nothing(tmp_path: Path, run
     assert code == 1
     assert tree(tmp_path / "out") == ["a.jpg", "deep/er/b.png", "errors.jsonl", "icon.ico.png", "plain.png"]
     assert err.count("\n") == 1 and "bad.png: expected an image file" in err
-    for name in ("notes.txt", "README", ".hidden.png"):
-        assert f"{name}: skipped, not a picture" in out
+    for name, why in (("notes.txt", "not a picture"), ("README", "not a picture"), (".hidden.png", "hidden")):
+        assert f"{name}: skipped, {why}" in out
     assert "4 enlarged, 0 done before, 1 failed, 3 skipped" in out
 
 

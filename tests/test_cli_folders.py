@@ -154,6 +154,7 @@ def test_killed_in_the_middle_and_run_again_gives_the_same_tree(
         ) as process:
             wait_for(lambda count=count: len(list(target.rglob("*.json"))) >= count, process)  # type: ignore[misc]
             os.kill(process.pid, signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL and count <= len(list(target.rglob("*.json"))) < 12
         for path in target.rglob("*.png"):
             assert read_picture(path).pixels.shape == (400, 400, 3)
     (target / "1" / ".0123456789abcdef.partial").write_bytes(b"half")  # in case no kill hit a write
@@ -189,3 +190,68 @@ def test_two_processes_on_one_folder_give_the_tree_of_one(tmp_path: Path, run: R
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     run(source, tmp_path / "one")
     assert contents(target) == contents(tmp_path / "one")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_of_every_kind_are_one_line_each(tmp_path: Path, model: Path) -> None:
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    names = [
+        "new\nline.png",
+        "\u00e9moji\U0001f600.png",
+        "-dash.png",
+        "a..b..png",
+        " .png",
+        os.fsdecode(b"\xff\xfe.png"),
+    ]
+    for name in names:
+        Image.new("RGB", (3, 2), "red").save(source / name, format="PNG")
+    bad = ["bad\nnews.png", os.fsdecode(b"bad\xff.png")]
+    for name in bad:
+        (source / name).write_bytes(b"no picture")
+    (source / os.fsdecode(b"\xff.txt")).write_bytes(b"text")
+    (source / "loop").symlink_to(source)
+    (source / "self.png").symlink_to("self.png")
+    (source / "nowhere.png").symlink_to("gone.png")
+    os.mkfifo(source / "pipe.png")
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command(model, source, target), env=environment, capture_output=True, timeout=60)
+    out, err = done.stdout.decode(), done.stderr.decode()
+    assert done.returncode == 1 and "Traceback" not in err
+    assert f"{len(names)} enlarged, 0 done before, 2 failed, 1 skipped" in out
+    assert [line for line in err.splitlines() if not line.startswith(f"sr-hub: {source}/bad")] == []
+    assert "bad\\nnews.png: expected an image file, got a file of unknown" in err and "bad\\udcff.png" in err
+    for name in names:
+        assert read_picture(target / name).pixels.shape == (8, 12, 3)
+    lines = [json.loads(line) for line in (target / "errors.jsonl").read_text().splitlines()]
+    assert sorted(line["file"] for line in lines if line["status"] == "failed") == sorted(bad)
+    assert all("\n" not in line["reason"] for line in lines)
+
+
+def test_an_output_folder_taken_as_input_is_one_of_pictures(tmp_path: Path, run: Run) -> None:
+    run(photos(tmp_path / "in", 3), tmp_path / "out")
+    assert "3 enlarged, 0 done before, 0 failed, 0 skipped" in run(tmp_path / "out", tmp_path / "again")[1]
+
+
+def test_places_that_cannot_be_written_fail_their_pictures_only(tmp_path: Path, run: Run) -> None:
+    source, target = photos(tmp_path / "in", 4), tmp_path / "out"
+    target.mkdir()
+    (target / "1").write_text("a file in the place of a folder")
+    (target / "2" / "2.png").mkdir(parents=True)
+    code, out, err = run(source, target)
+    assert code == 1 and "2 enlarged, 0 done before, 2 failed" in out
+    assert "2.png: cannot be written" in err and f"{target / '1'}: cannot be made a folder" in err
+    assert not list(target.rglob("*.partial"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit to the size of files to set")
+def test_a_full_disk_fails_what_does_not_fit_and_leaves_nothing_of_it(tmp_path: Path, model: Path) -> None:
+    source, target = photos(tmp_path / "in", 2, side=80), tmp_path / "out"
+    Image.new("RGB", (4, 4)).save(source / "small.png")
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); "
+    call = limit + f"from sr_hub.cli import main; sys.exit(main({command(model, source, target)[3:]!r}))"
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "1 enlarged, 0 done before, 2 failed" in done.stdout and "File too large" in done.stderr
+    pictures = [path.name for path in target.rglob("*") if path.is_file() and ".sr-hub" not in path.parts]
+    assert sorted(pictures) == ["errors.jsonl", "small.png"]

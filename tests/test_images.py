@@ -185,6 +185,73 @@ def test_to_pil_gives_the_matching_mode() -> None:
             np.testing.assert_array_equal(np.asarray(image), pixels[..., 0])
 
 
+# Layouts of TIFF that Pillow reads wrongly, or rounds
+
+
+def tiff(
+    pixels: np.ndarray, photometric: int, order: str, *, planar: int = 1, alpha: int | None = None
+) -> bytes:
+    """An uncompressed TIFF file of unsigned samples ``(H, W, C)``, in any byte order and planar layout."""
+    height, width, channels = pixels.shape
+    ordered = pixels.astype(pixels.dtype.newbyteorder(order))
+    planes = [ordered] if planar == 1 else [ordered[..., channel] for channel in range(channels)]
+    data = b"".join(plane.tobytes() for plane in planes)
+    starts = [8 + index * len(data) // len(planes) for index in range(len(planes))]
+    tags = {
+        256: ("I", [width]), 257: ("I", [height]), 258: ("H", [8 * pixels.itemsize] * channels),
+        259: ("H", [1]), 262: ("H", [photometric]), 273: ("I", starts), 277: ("H", [channels]),
+        278: ("I", [height]), 279: ("I", [len(data) // len(planes)] * len(planes)), 284: ("H", [planar]),
+        **({} if alpha is None else {338: ("H", [alpha])}),
+    }  # fmt: skip
+    place = 8 + len(data) + len(data) % 2
+    rest, entries = place + 2 + 12 * len(tags) + 4, b""
+    tail = b""
+    for tag, (kind, values) in tags.items():
+        value = struct.pack(f"{order}{len(values)}{kind}", *values)
+        if len(value) > 4:
+            value, tail = struct.pack(f"{order}I", rest + len(tail)), tail + value
+        entries += struct.pack(f"{order}HHI", tag, {"H": 3, "I": 4}[kind], len(values)) + value.ljust(
+            4, b"\0"
+        )
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, place)
+    directory = struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+    return head + data.ljust(place - 8, b"\0") + directory + tail
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("planar", [1, 2])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_every_layout_of_deep_tiff_is_read(tmp_path: Path, order: str, planar: int, channels: int) -> None:
+    pixels = noise(5, 7, channels, dtype=np.uint16)
+    data = tiff(pixels, 2, order, planar=planar, alpha=2 if channels == 4 else None)
+    (tmp_path / "a.tif").write_bytes(data)
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.tif").pixels, pixels)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_deep_premultiplied_alpha_is_divided_out(tmp_path: Path, order: str) -> None:
+    pixels = noise(5, 7, 4, dtype=np.uint16)
+    pixels[0, 0], pixels[0, 1, 3], pixels[0, 2, 3] = 0, 65535, 300
+    premultiplied = pixels.copy()
+    shares = pixels[..., 3:].astype(float) / 65535
+    premultiplied[..., :3] = np.rint(pixels[..., :3] * shares)
+    (tmp_path / "a.tif").write_bytes(tiff(premultiplied, 2, order, alpha=1))
+    again = read_picture(tmp_path / "a.tif").pixels
+    np.testing.assert_array_equal(again[..., 3], pixels[..., 3])
+    np.testing.assert_allclose(again[..., :3] * shares, premultiplied[..., :3], atol=0.51)
+
+
+def test_grey_with_zero_for_white_is_turned_round(tmp_path: Path) -> None:
+    pixels = noise(5, 7, 1, dtype=np.uint16)
+    (tmp_path / "a.tif").write_bytes(tiff(pixels, 0, "<"))
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.tif").pixels, 65535 - pixels)
+
+
+def test_deep_cmyk_says_that_it_is_rounded(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(noise(5, 7, 4, dtype=np.uint16), 5, "<"))
+    assert "its 16-bit samples are rounded to 8 bits" in read_picture(tmp_path / "a.tif").notices
+
+
 # Alpha
 
 
@@ -241,6 +308,20 @@ def test_orientation_is_applied_and_reset(tmp_path: Path, orientation: int) -> N
     assert 0x0112 not in parsed(picture.exif)
     expected = (200, 100) if orientation > 4 else (100, 200)
     assert picture.dpi == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("with_exif", [False, True])
+def test_no_resolution_is_made_up(tmp_path: Path, suffix: str, with_exif: bool) -> None:
+    block = Image.Exif()
+    block[MAKER] = "Maker"
+    Image.fromarray(noise(7, 9, 3)).save(tmp_path / f"a{suffix}", **({"exif": block} if with_exif else {}))
+    assert read_picture(tmp_path / f"a{suffix}").dpi is None
+    if suffix == ".jpg" and with_exif:
+        block[X_RESOLUTION] = block[X_RESOLUTION + 1] = 150.0
+        block[X_RESOLUTION + 14] = 2  # the unit: inches
+        Image.fromarray(noise(7, 9, 3)).save(tmp_path / "b.jpg", exif=block)
+        assert read_picture(tmp_path / "b.jpg").dpi == (150, 150)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
@@ -303,7 +384,10 @@ def test_what_a_format_cannot_hold_is_said() -> None:
 
 def test_metadata_too_long_for_jpeg_is_dropped_and_said(tmp_path: Path) -> None:
     picture = Picture(noise(4, 4, 3), xmp=b"x" * 70000, exif=exif().tobytes())
-    assert cannot_keep(picture, "a.jpg") == ["xmp too long for JPEG: dropped"]
+    assert cannot_keep(picture, "a.jpg") == ["xmp too large for JPEG: dropped"]
+    assert cannot_keep(replace(picture, xmp=None, dpi=(7e4, 72)), "a.jpg") == [
+        "dpi too large for JPEG: dropped"
+    ]
     write_picture(picture, tmp_path / "a.jpg")
     again = read_picture(tmp_path / "a.jpg")
     assert again.xmp is None and again.exif is not None
