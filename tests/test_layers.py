@@ -28,7 +28,7 @@ LAYERS = (
     {"data", "inference", "provenance", "folders", "animation"},
     {"evaluation", "phases", "comparison", "streaming", "onnx_export", "settings"}
     | {"known_picture"},
-    {"sheet", "enlarging", "measuring", "loupe", "page_words"},
+    {"sheet", "enlarging", "measuring", "loupe", "page_words", "page_files"},
     {"pipeline", "service"},
     {"page_viewer", "page_controls", "page_sessions"},
     {"page_loupe", "page_api", "page_batch"},
