@@ -316,11 +316,37 @@ def _enlarge(
     full = float(torch.iinfo(window.dtype).max) if not window.is_floating_point() else 1.0
     channels = window.shape[1]
     samples = window.to(device).to(torch.float32)
-    sr = _to_units(network(_to_input(samples[:, : 3 if channels > 2 else 1], full)), full, grey=grey)
+    colors = samples[:, : 3 if channels > 2 else 1]
+    sr = network(_to_input(colors, full))
     if channels in (1, 3):
-        return sr
+        return _to_units(sr, full, grey=grey)
+    sr = _to_units(_weigh_by_alpha(sr, colors / full, samples[:, -1:] / full), full, grey=grey)
     alpha = _enlarge_alpha(network, samples[:, -1:], full).to(sr.dtype)
     return torch.cat([sr.expand(-1, channels - 1, -1, -1), alpha], dim=1)
+
+
+def _weigh_by_alpha(sr: torch.Tensor, colors: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """The enlarged colours as if they had been premultiplied by alpha; unchanged where alpha is even.
+
+    Between an opaque pixel and one that hardly shows, such as an object and its shadow, the colour is nearly
+    the opaque one's. What bilinear enlarging says of that is added, within the values of the 3x3 LR pixels
+    around.
+
+    Args:
+        sr: ``(1, 3, scale*h, scale*w)``, not clamped.
+        colors: ``(1, 1 or 3, h, w)`` in [0, 1].
+        alpha: ``(1, 1, h, w)`` in [0, 1].
+    """
+    edge = F.max_pool2d(alpha, 3, 1, 1) + F.max_pool2d(-alpha, 3, 1, 1) > 0
+    if not edge.any():
+        return sr
+    scale = sr.shape[-1] // alpha.shape[-1]
+    smooth, near = (partial(F.interpolate, scale_factor=scale, mode=mode) for mode in ("bilinear", "nearest"))
+    weight, plain = smooth(alpha), smooth(colors)
+    mixed = torch.where(weight > 0, smooth(colors * alpha) / weight.clamp_min(1e-6), plain)
+    low, high = near(-F.max_pool2d(-colors, 3, 1, 1)), near(F.max_pool2d(colors, 3, 1, 1))
+    weighed = torch.clamp(sr.to(torch.float32) + mixed - plain, low, high)
+    return torch.where(near(edge.to(torch.float32)) > 0, weighed.to(sr.dtype), sr)
 
 
 def _enlarge_alpha(network: torch.nn.Module, alpha: torch.Tensor, full: float) -> torch.Tensor:

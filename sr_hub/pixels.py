@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image, ImageCms
 
+_BAND = 256  # rows that are worked on at once
 _TO_MODE = {"1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
 
 
@@ -91,25 +92,36 @@ def extend_colors(pixels: np.ndarray) -> np.ndarray:
     """The colours ``(H, W, 1 or 3)`` of a picture with alpha, carried on into its transparent parts.
 
     What is stored there is invisible and often black or white. Enlarged as it is, it would bleed over the
-    edge of what is visible and leave a fringe. Each transparent pixel gets the mean of the visible pixels of
-    the smallest block of 2, 4, 8, ... pixels around it that holds any (the "pull-push" way).
+    edge of what is visible and leave a fringe. Each transparent pixel gets the mean, weighted by alpha, of
+    the visible pixels of the smallest block of 2, 4, 8, ... pixels around it that holds any (the "pull-push"
+    way).
     """
-    colors, visible = pixels[..., :-1], pixels[..., -1] > 0
-    if visible.all() or not visible.any():
+    colors, hidden = pixels[..., :-1], pixels[..., -1:] == 0
+    if not hidden.any() or hidden.all():
         return colors
-    height, width, channels = colors.shape
-    odd = ((0, height % 2), (0, width % 2), (0, 0))
-    blocks = (-(-height // 2), 2, -(-width // 2), 2)
-    weights = np.pad(visible[..., None].astype(np.float32), odd).reshape(*blocks, 1)
-    summed = np.pad(np.where(visible[..., None], colors, 0), odd).reshape(*blocks, channels)
-    total = summed.sum(axis=(1, 3), dtype=np.float32)
-    count = weights.sum(axis=(1, 3))
-    smaller = np.concatenate([total / np.maximum(count, 1), count], axis=2)
-    filled = extend_colors(smaller)
-    spread = filled.repeat(2, axis=0)[:height].repeat(2, axis=1)[:, :width]
-    if colors.dtype.kind != "f":
-        spread = np.rint(spread)
-    return np.where(visible[..., None], colors, spread.astype(colors.dtype))
+    height, width = pixels.shape[:2]
+    smaller = np.empty((-(-height // 2), -(-width // 2), pixels.shape[2]), pixels.dtype)
+    for top in range(0, height, _BAND):
+        half = slice(top // 2, (top + _BAND) // 2)
+        smaller[half] = _halve(pixels[top : top + _BAND])
+    filled, result = extend_colors(smaller), colors.copy()
+    for top in range(0, height, _BAND):
+        band = slice(top, min(top + _BAND, height))
+        spread = filled[top // 2 : (top + _BAND) // 2].repeat(2, axis=0).repeat(2, axis=1)
+        np.copyto(result[band], spread[: band.stop - top, :width], where=hidden[band])
+    return result
+
+
+def _halve(pixels: np.ndarray) -> np.ndarray:
+    """Blocks of 2x2 pixels: the mean of their colours, weighted by alpha, and their highest alpha."""
+    height, width, channels = pixels.shape
+    padded = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)))
+    blocks = padded.reshape(-(-height // 2), 2, -(-width // 2), 2, channels)
+    weights = blocks[..., -1:].astype(np.float32)
+    summed = (blocks[..., :-1] * weights).sum(axis=(1, 3), dtype=np.float32)
+    means = summed / np.maximum(weights.sum(axis=(1, 3)), np.finfo(np.float32).tiny)
+    colors = means if pixels.dtype.kind == "f" else np.rint(means)
+    return np.concatenate([colors.astype(pixels.dtype), blocks[..., -1:].max(axis=(1, 3))], axis=2)
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str]:

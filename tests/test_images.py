@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from sr_hub import images
+from sr_hub import pixels as pixels_module
 from sr_hub.encoding import cannot_keep, check_fits, writable_format, write_picture
 from sr_hub.images import ImageError, Picture, from_pil, read_picture, to_pil
 from sr_hub.pixels import extend_colors, is_grey, join_alpha, round_to
@@ -263,7 +264,8 @@ def test_invisible_colors_are_replaced_by_visible_neighbours() -> None:
     assert colors[:, :2].reshape(-1, 3).tolist() == [[200, 100, 50]] * 8
     assert colors[0, 2].tolist() == [1, 2, 3]
     assert colors[1, 3].tolist() == [1, 2, 3]  # of its block of 2x2
-    assert colors[3, 3].tolist() == [134, 67, 34]  # mean of the three such blocks that see anything
+    # Of the three such blocks that see anything, two weigh 255 and one 1: (2 * 255 * 200 + 1) / 511 = 199.6.
+    assert colors[3, 3].tolist() == [200, 100, 50]
 
 
 @settings(deadline=None, max_examples=40)
@@ -278,6 +280,14 @@ def test_extended_colors_stay_within_the_visible_ones(height: int, width: int, s
     np.testing.assert_array_equal(colors[visible], pixels[visible][:, :3])
     if visible.any():
         assert colors.min() >= 50 and colors.max() < 60
+
+
+def test_colors_are_extended_alike_whatever_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = noise(37, 23, 4)
+    pixels[3:30, 5:20] = 0
+    at_once = extend_colors(pixels)
+    monkeypatch.setattr(pixels_module, "_BAND", 4)
+    np.testing.assert_array_equal(extend_colors(pixels), at_once)
 
 
 def test_laying_on_white() -> None:

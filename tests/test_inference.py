@@ -223,6 +223,28 @@ def test_a_cut_out_has_no_fringes(hidden: int, channels: int, precision: inferen
         assert np.abs(laid - ideal).max() <= 1
 
 
+def shadowed(inside: int, faint: int) -> np.ndarray:
+    """An opaque square, black or white, amid its opposite, which hardly shows."""
+    pixels = np.full((20, 20, 4), 255 - inside, np.uint8)
+    pixels[..., 3] = faint
+    pixels[6:14, 6:14] = (inside, inside, inside, 255)
+    return pixels
+
+
+@pytest.mark.parametrize("faint", [1, 30, 90])
+@pytest.mark.parametrize("inside", [0, 255])
+def test_an_object_and_its_shadow_have_no_fringe_between(faint: int, inside: int) -> None:
+    pixels = shadowed(inside, faint)
+    sr = upscale(Bicubic(), pixels, precision="fp32", tile_size=9).astype(float)
+    for background in (0.0, 255.0):
+        small, laid = (
+            image[..., :3] * image[..., 3:] / 255 + (1 - image[..., 3:] / 255) * background
+            for image in (pixels.astype(float), sr)
+        )
+        # Laid on anything, the edge lies between what is on its two sides: colours alone would be 61 beyond.
+        assert small.min() - 4 <= laid.min() and laid.max() <= small.max() + 4
+
+
 def test_a_cut_out_edge_is_as_sharp_as_a_colour_edge() -> None:
     pixels = disc(0)
     alpha = upscale(Bicubic(), pixels, precision="fp32")[..., 3]
