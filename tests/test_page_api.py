@@ -219,14 +219,14 @@ def test_files_that_nobody_uploaded_are_not_read(
         assert "event: error" in stream and "event: complete" not in stream
 
 
-def test_addresses_are_not_fetched(url: str, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_are_not_fetched(url: str, client: Client) -> None:
     """Also not those that gradio would fetch: whoever asks could fill the disk with them."""
     for address in ("http://192.0.2.1/a.png", "https://192.0.2.1/a.png"):
-        for path in ({"path": address}, {"path": address, "meta": {"_type": "gradio.FileData"}}):
-            stream = call(url, "upscale", [path])
-            assert "event: error" in stream
-            if "meta" in path:
-                assert "nothing is fetched here" in stream
+        with pytest.raises(
+            AppError, match="expected an uploaded file, got an address: nothing is fetched here"
+        ):
+            client.predict(file=handle_file(address), api_name="/upscale")
+        assert "event: error" in call(url, "upscale", [{"path": address}])
 
 
 def test_the_readme_s_snippet_runs(
