@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import signal
 import sys
+from contextlib import ExitStack
 from dataclasses import fields
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported: nothing is sent anywhere
@@ -14,25 +16,32 @@ from sr_hub.service import Limits, Service  # noqa: E402
 
 def main() -> int:
     arguments = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that files are deleted then, too
     try:
-        limits = Limits(**{field.name: getattr(arguments, f"max_{field.name}") for field in fields(Limits)})
-        page = build_page(Service(limits, models=_models(arguments)), arguments.model)
-        page.launch(
-            server_name=arguments.host,
-            server_port=arguments.port,
-            share=arguments.share,
-            auth=arguments.auth,
-            # Beyond the limit, so that it is the page that says what to do; far beyond, nothing is taken in.
-            max_file_size=round(4e6 * limits.megabytes),
-            run_history=False,  # would keep people's pictures in the browser
-            footer_links=[],
-            theme=theme(),
-            css=STYLE,
-        )
+        with ExitStack() as closing:
+            _launch(arguments, closing)
     except (OSError, ValueError) as error:  # a missing or bad model, or a port that is taken
         print(f"app.py: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _launch(arguments: argparse.Namespace, closing: ExitStack) -> None:
+    """Serves the page until the program is ended."""
+    limits = Limits(**{field.name: getattr(arguments, f"max_{field.name}") for field in fields(Limits)})
+    page = build_page(Service(limits, models=_models(arguments)), arguments.model, closing)
+    page.launch(
+        server_name=arguments.host,
+        server_port=arguments.port,
+        share=arguments.share,
+        auth=arguments.auth,
+        # Beyond the limit, so that it is the page that says what to do; far beyond, nothing is taken in.
+        max_file_size=round(4e6 * limits.megabytes),
+        run_history=False,  # would keep people's pictures in the browser
+        footer_links=[],
+        theme=theme(),
+        css=STYLE,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

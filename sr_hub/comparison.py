@@ -10,7 +10,7 @@ from sr_hub.images import Picture, to_pil
 from sr_hub.inference import upscale_picture
 from sr_hub.pixels import round_to
 
-LARGEST_SHOWN = 4096
+LARGEST_SHOWN = 3072
 """Pixels a side of what is shown; larger results are shown shrunk."""
 
 PREVIEW_SIDE = 320

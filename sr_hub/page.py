@@ -1,5 +1,6 @@
 """The page: one photo, or several, enlarged on this computer."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,20 @@ _FILES_LIVE = 4 * 3600
 _QUEUE = 32  # runs that wait, of all tabs
 
 
-def build_page(service: Service, model: str) -> gr.Blocks:
+def build_page(service: Service, model: str, closing: ExitStack) -> gr.Blocks:
     """The page, to be launched with `STYLE` and `theme`.
 
     Args:
         service: Does the work.
         model: The family that is chosen at first; read here, so that a bad name fails at the start.
+        closing: Deletes the files that are left, when it is closed.
 
     Raises:
         ValueError, OSError: As of `Service.facts`.
     """
     uploads = Path(get_upload_folder())
     sessions = Sessions(uploads)
+    closing.callback(sessions.close_all)
     examples = example_pictures()
     with gr.Blocks(title="sr_hub", delete_cache=(600, _FILES_LIVE)) as page:
         gr.HTML(
@@ -122,7 +125,7 @@ def _connect(
             events.run, [ticket, test, suffix, quality, *controls.inputs], [viewer, facts, download, stop],
             trigger_mode="multiple", show_progress_on=facts, **computes,
         )  # fmt: skip
-    stop.click(events.stop, None, [facts, stop], **at_once)
+    stop.click(events.stop, None, [viewer, facts, stop], **at_once)
     viewer.look(
         events.explorer.look, None, viewer, trigger_mode="always_last", show_progress="hidden", **computes
     )

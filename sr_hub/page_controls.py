@@ -107,16 +107,13 @@ def facts_text(facts: ModelFacts) -> str:
     license_ = _plain(facts.license) if facts.license else "not told"
     lines = [f"{facts.scale}× · {facts.parameters / 1e6:.2f} million weights · {ends} · licence: {license_}"]
     if facts.claims:
-        lines += ["", "| by its card | fidelity | PSNR-Y | bicubic |", "|:--|--:|--:|--:|"]
-    for claim in facts.claims:
-        fidelity = "" if claim.fidelity is None else f"{claim.fidelity:g}"
-        cells = [
-            _plain(claim.dataset),
-            fidelity,
-            _decibels(claim.sr["psnr"]),
-            _decibels(claim.bicubic["psnr"]),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines += ["", "| by its card | fidelity | PSNR-Y | LPIPS |", "|:--|:--|--:|--:|"]
+    for dataset in dict.fromkeys(claim.dataset for claim in facts.claims):
+        claims = [claim for claim in facts.claims if claim.dataset == dataset]
+        rows = [("" if claim.fidelity is None else f"{claim.fidelity:g}", claim.sr) for claim in claims]
+        for fidelity, scores in [*rows, ("bicubic", claims[0].bicubic)]:
+            cells = (_plain(dataset), fidelity, _figure(scores["psnr"], 2), _figure(scores["lpips"], 3))
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -124,8 +121,8 @@ def _plain(text: str) -> str:
     return re.sub(r"[^\w .+-]", "_", text)
 
 
-def _decibels(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _figure(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _whole(width: float | None) -> int:

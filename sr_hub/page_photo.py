@@ -76,10 +76,11 @@ class PhotoEvents:
         two_ends = facts.two_ends
         return facts_text(facts), gr.Slider(visible=two_ends), gr.HTML(visible=two_ends), ticket, stop
 
-    def stop(self, request: gr.Request) -> tuple[str, Any]:
+    def stop(self, request: gr.Request) -> tuple[Any, str, Any]:
         """Ends the run under way within a tile."""
-        self.sessions.take_ticket(request.session_hash)
-        return notice("Stopped."), gr.Button(visible=False)
+        ticket = self.sessions.take_ticket(request.session_hash)
+        view = self.sessions[request.session_hash].view
+        return view | {"turn": ticket}, notice("Stopped."), gr.Button(visible=False)
 
     def close(self, request: gr.Request) -> None:
         """The tab was closed."""
@@ -111,7 +112,8 @@ class PhotoEvents:
             times = settings.scale or self.service.facts(settings.model).scale
             asked = Asked(photo, settings, times, test)
             yield from self._show(name, session, asked, int(ticket), progress)
-            yield gr.skip(), gr.skip(), self._file(name, suffix, quality), gr.Button(visible=False)
+            if self.sessions.is_wanted(name, int(ticket)):
+                yield gr.skip(), gr.skip(), self._file(name, suffix, quality), gr.Button(visible=False)
         except Stopped:
             yield _nothing()
         except (ValueError, OSError) as error:
@@ -119,7 +121,7 @@ class PhotoEvents:
             if session.shown is None:  # else the view of the photo before stayed, beside another's name
                 session.view = {}
             warn(text)
-            yield session.view, notice(text), no_file(), gr.Button(visible=False)
+            yield session.view | {"turn": ticket}, notice(text), no_file(), gr.Button(visible=False)
 
     def _show(
         self,

@@ -141,6 +141,13 @@ class Sessions:
         for name in list(self._sessions):
             self.close(name)
 
+    def holds(self, folder: Path) -> bool:
+        """Whether a tab works with an upload in this folder."""
+        with self._lock:
+            return any(
+                path.parent == folder for session in self._sessions.values() for path in session.uploads
+            )
+
     def _delete_uploads(self, paths: set[Path]) -> None:
         with self._lock:
             others = {path for other in self._sessions.values() for path in other.uploads}

@@ -201,6 +201,7 @@ async function load(files) { // decoded before anything changes, so that nothing
 async function show() {
   const value = props.value || {}, turn = ++newest;
   root.classList.toggle("is-empty", !value.left);
+  root.classList.remove("is-working");
   if (!value.left) {
     shown = null;
     ask.checked = false;
@@ -241,12 +242,14 @@ async function show() {
   stage.dataset.photo = value.photo;
 }
 
-// --- photos dropped or pasted anywhere -------------------------------------------------------------------
+// --- photos handed in ------------------------------------------------------------------------------------
+const work = () => root.classList.add("is-working"); // until Python sends something
 async function take(list) {
   if (!list.length) return;
   root.classList.add("is-uploading");
   try {
     const { path } = await upload(list[0]);
+    work();
     trigger("photo", { path });
   } catch { /* gradio has said why */ }
   root.classList.remove("is-uploading");
@@ -271,7 +274,7 @@ for (const [index, example] of (props.examples || []).entries()) {
   button.type = "button";
   button.title = example.name;
   button.append(Object.assign(new Image(), { src: example.picture, alt: example.name }));
-  button.addEventListener("click", () => trigger("example", { index }));
+  button.addEventListener("click", () => { work(); trigger("example", { index }); });
   $(".examples").append(button);
 }
 watch("value", show);

@@ -296,6 +296,19 @@ def test_large_photos_show_their_middle_first_and_stop(page: Page, tmp_path: Pat
     assert time.monotonic() - start < 20, "the run went on"
 
 
+def test_nothing_is_left_when_the_program_ends(tmp_path: Path, page: Page) -> None:
+    here = page.url
+    with serve(tmp_path) as server:
+        page.browser.get(server.url)
+        page.wait(lambda: page.find("#photo-file"))
+        page.wait(lambda: page.find("#download"))
+        page.result(make_photo(tmp_path), "256×192")
+        assert list(server.temporary.rglob("*.png"))
+    assert not [path for path in server.temporary.rglob("*") if path.is_file()]
+    page.browser.get(here)
+    page.complaints()  # that the server went
+
+
 def test_files_go_with_the_tab_and_tabs_do_not_see_each_other(
     page: Page, server: Server, photo: Path, tmp_path: Path
 ) -> None:

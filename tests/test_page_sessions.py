@@ -61,9 +61,9 @@ def test_an_upload_of_two_tabs_stays_until_both_are_gone(tmp_path: Path) -> None
     sessions.set_photo("a", same)
     sessions.set_photo("b", same)
     sessions.close("a")
-    assert same.exists()
+    assert same.exists() and sessions.holds(same.parent) and not sessions.holds(tmp_path)
     sessions.close("b")
-    assert not same.exists()
+    assert not same.exists() and not sessions.holds(same.parent)
 
 
 def test_pictures_of_the_program_are_not_deleted(tmp_path: Path) -> None:
