@@ -52,6 +52,8 @@ class Session:
         ticket: Number of the run that is wanted; runs with another number end.
         photo: What the tab works on.
         uploads: Files that the tab handed in.
+        batch: Files that it handed in together, to be enlarged one after the other.
+        batch_ticket: Number of the run over them that is wanted.
         folders: Folders with what was made for the tab, by what they are for, the newest last.
         view: What the tab's viewer shows.
         shown: What the view was made of.
@@ -63,6 +65,8 @@ class Session:
     ticket: int = 0
     photo: Path | None = None
     uploads: set[Path] = field(default_factory=set)
+    batch: set[Path] = field(default_factory=set)
+    batch_ticket: int = 0
     folders: dict[str, list[Path]] = field(default_factory=dict)
     view: dict[str, Any] = field(default_factory=dict)
     shown: Asked | None = None
@@ -120,6 +124,12 @@ class Sessions:
         session.shown = session.place = session.kept = session.known = None
         self._delete_uploads(before - session.uploads)
 
+    def set_batch(self, name: str | None, uploads: set[Path]) -> None:
+        """Makes files those that the tab works on one after the other; deletes those before."""
+        session = self[name]
+        before, session.batch = session.batch, set(uploads)
+        self._delete_uploads(before - session.batch)
+
     def keep(self, name: str | None, picture: Picture) -> None:
         """Keeps a result for further files of it, its samples on disk instead of in memory."""
         path = self.folder(name, "kept") / "samples.npy"
@@ -134,7 +144,8 @@ class Sessions:
             return
         for path in [path for folders in session.folders.values() for path in folders]:
             shutil.rmtree(path, ignore_errors=True)
-        self._delete_uploads(session.uploads)
+        session.batch_ticket += 1
+        self._delete_uploads(session.uploads | session.batch)
 
     def close_all(self) -> None:
         """Deletes all files, when the program ends."""
@@ -144,12 +155,13 @@ class Sessions:
     def holds(self, folder: Path) -> bool:
         """Whether a tab works with an upload in this folder."""
         with self._lock:
-            return any(
-                path.parent == folder for session in self._sessions.values() for path in session.uploads
-            )
+            return any(path.parent == folder for path in self._uploads())
 
     def _delete_uploads(self, paths: set[Path]) -> None:
         with self._lock:
-            others = {path for other in self._sessions.values() for path in other.uploads}
-        for path in paths - others:  # gradio gives each content a folder
+            in_use = self._uploads()
+        for path in paths - in_use:  # gradio gives each content a folder
             shutil.rmtree(path.parent, ignore_errors=True)
+
+    def _uploads(self) -> set[Path]:
+        return {path for session in self._sessions.values() for path in session.uploads | session.batch}

@@ -14,6 +14,7 @@ import torch
 
 from sr_hub import settings as work
 from sr_hub.consistency import given_back
+from sr_hub.encoding import write_picture
 from sr_hub.enlarging import Enlarger, Loaded, Outcome
 from sr_hub.folders import Job
 from sr_hub.generator import DEFAULT_FIDELITY, SRGenerator
@@ -22,11 +23,14 @@ from sr_hub.images import ImageError, Picture, open_image, read_picture
 from sr_hub.inference import Progress, choose_dtype, upscale_picture
 from sr_hub.known_picture import KnownPicture, KnownScores, score, shrink
 from sr_hub.model_card import CARD_FILE, Claim, claims_in_card, license_in_card
+from sr_hub.pixels import round_to
 from sr_hub.pretrained import DEFAULT_MODEL, ModelFiles, find_beside, find_model
+from sr_hub.row_resize import resize_rows
 
 CONSISTENCY_STEPS = 4
 """Steps of back-projection, where a result shall give back its input."""
 
+_ROWS = 256  # of a picture, resized at once
 _SPARE_DISK = 2**30  # bytes that stay free for everybody else
 _DTYPE_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 _READING = threading.Lock()  # Pillow's limit on pixels is one for the whole process
@@ -160,7 +164,8 @@ class _Family:
 class Service:
     """Enlarges pictures with any model. One for a process; its methods may run in many threads at once.
 
-    A model is read once and kept, the last few of them, for as long as the process runs.
+    One picture at a time goes through a network, so that memory is that of one; the others wait for it. A
+    model is read once and kept, the last few of them, for as long as the process runs.
 
     Args:
         limits: Of the pictures that are taken.
@@ -178,6 +183,7 @@ class Service:
         self.limits = limits or Limits()
         self.models = None if models is None else tuple(models)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._networks = threading.Lock()
         self._family = lru_cache(maxsize=4)(self._load)
         self._blended = lru_cache(maxsize=8)(self._blend)
 
@@ -248,7 +254,8 @@ class Service:
         enlarger = self._enlarger(path, settings, stopped)
         try:
             loaded = self._read(enlarger, job, settings)
-            made = enlarger.make(job, loaded, _watched(progress, stopped), hold=True)
+            with self._networks:
+                made = enlarger.make(job, loaded, _watched(progress, stopped), hold=True)
         except ImageError as error:
             raise _without_folders(error, path) from error
         _stop_if(stopped)
@@ -283,7 +290,8 @@ class Service:
             height, width, channels = pixels.shape
             size = settings.work.target_size(height, width, self.facts(settings.model).scale)
             _check_room(target, math.prod(size) * channels * pixels.itemsize)
-            made = enlarger.make(job, loaded, _watched(progress, stopped))
+            with self._networks:
+                made = enlarger.make(job, loaded, _watched(progress, stopped))
             del loaded, pixels
             _stop_if(stopped)
             return enlarger.write(job, made)
@@ -314,8 +322,24 @@ class Service:
         except ImageError as error:
             raise _without_folders(error, path) from error
         _stop_if(stopped)
-        sr = upscale_picture(generator, known.lr, progress=_watched(progress, stopped))
+        with self._networks:
+            sr = upscale_picture(generator, known.lr, progress=_watched(progress, stopped))
         return Tested(known, sr, score(known, sr))
+
+    def write_thumbnail(self, path: Path, target: Path, side: int) -> None:
+        """Writes a small copy of a picture, 8 bits with its colour profile, that fits into a square.
+
+        Raises:
+            ImageError: If `path` is no picture or `target` cannot be written.
+        """
+        with _READING:
+            picture = read_picture(path, max_pixels=2**62)
+        height, width = picture.pixels.shape[:2]
+        share = min(1.0, side / max(height, width))
+        size = (max(1, round(height * share)), max(1, round(width * share)))
+        strips = (picture.pixels[row : row + _ROWS] for row in range(0, height, _ROWS))
+        small = np.concatenate(list(resize_rows(strips, (height, width), size)))
+        write_picture(Picture(round_to(np.uint8, small), icc_profile=picture.icc_profile), target)
 
     def _find(self, model: str) -> _Family:
         if self.models is not None and model not in self.models:

@@ -81,3 +81,19 @@ def test_kept_results_are_on_disk_and_whole(tmp_path: Path) -> None:
     assert kept is not None and kept.icc_profile == b"profile"
     assert isinstance(kept.pixels, np.memmap) and np.array_equal(kept.pixels, pixels)
     assert sessions["b"].kept is None
+
+
+def test_uploads_of_a_batch_stay_as_long_as_they_are_worked_on(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path)
+    one, two, three = (upload(tmp_path, name) for name in ("one", "two", "three"))
+    sessions.set_photo("a", one)
+    sessions.set_batch("a", {one, two})
+    assert sessions.holds(two.parent) and not sessions.holds(three.parent)
+    sessions.set_photo("a", None)
+    assert one.exists(), "the batch still has it"
+    sessions.set_batch("a", {two, three})
+    assert not one.exists() and two.exists() and three.exists()
+    session = sessions["a"]
+    sessions.close("a")
+    assert not two.exists() and not three.exists() and not sessions.holds(two.parent)
+    assert session.batch_ticket == 1, "a run under way ends"

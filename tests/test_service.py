@@ -293,3 +293,17 @@ def test_metadata_is_read_back(service: Service, model: str, tmp_path: Path) -> 
     source = photo(tmp_path / "a.png", dpi=(100, 100))
     service.enlarge_file(source, tmp_path / "b.png", Settings(model))
     assert read_picture(tmp_path / "b.png").dpi == pytest.approx((400, 400), abs=0.1)
+
+
+def test_thumbnails_are_small_and_keep_the_colours(service: Service, tmp_path: Path) -> None:
+    source = photo(tmp_path / "a.png", 400, 300)
+    service.write_thumbnail(source, tmp_path / "small.png", 100)
+    with Image.open(source) as image, Image.open(tmp_path / "small.png") as small:
+        assert small.size == (100, 75)
+        expected = np.asarray(image.resize((100, 75), Image.Resampling.BICUBIC), int)
+        assert np.abs(np.asarray(small) - expected)[2:-2, 2:-2].max() <= 2
+    deep = np.random.default_rng(0).integers(0, 65536, (9, 9), dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    service.write_thumbnail(tmp_path / "deep.png", tmp_path / "small.png", 100)
+    with Image.open(tmp_path / "small.png") as small:  # not enlarged
+        assert np.array_equal(np.asarray(small), np.rint(deep / 257))
