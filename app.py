@@ -6,10 +6,15 @@ import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import fields
+from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported: nothing is sent anywhere
 
+from gradio.utils import get_upload_folder  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
+
 from sr_hub.page import STYLE, build_page, theme  # noqa: E402
+from sr_hub.page_files import RoomForUploads  # noqa: E402
 from sr_hub.pretrained import DEFAULT_MODEL, bundled_models  # noqa: E402
 from sr_hub.service import Limits, Service  # noqa: E402
 
@@ -39,6 +44,8 @@ def _launch(arguments: argparse.Namespace, closing: ExitStack) -> None:
         max_file_size=round(4e6 * limits.megabytes),
         run_history=False,  # would keep people's pictures in the browser
         footer_links=[],
+        mcp_server=arguments.mcp,
+        app_kwargs={"middleware": [_room_for_uploads(arguments.max_disk_megabytes)]},
         theme=theme(),
         css=STYLE,
     )
@@ -59,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
         "nobody else can reach the page",
     )
     parser.add_argument(
+        "--mcp", action="store_true", help="serve the API to language models, too (needs gradio[mcp])"
+    )
+    parser.add_argument(
         "--auth", type=_name_and_password, action="append", metavar="NAME:PASSWORD",
         help="let in only who knows it; may be repeated",
     )  # fmt: skip
@@ -67,7 +77,18 @@ def _parser() -> argparse.ArgumentParser:
             f"--max-{field.name.replace('_', '-')}", type=float, default=field.default, metavar="NUMBER",
             help="largest picture that is taken, or made (default: %(default)g)",
         )  # fmt: skip
+    parser.add_argument(
+        "--max-disk-megabytes",
+        type=float,
+        default=4000,
+        metavar="NUMBER",
+        help="that uploads and results of everybody may take (default: %(default)g)",
+    )
     return parser
+
+
+def _room_for_uploads(megabytes: float) -> Middleware:
+    return Middleware(RoomForUploads, folder=Path(get_upload_folder()), megabytes=megabytes)
 
 
 def _models(arguments: argparse.Namespace) -> list[str] | None:

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from sr_hub.page_api import add_api
 from sr_hub.page_controls import Controls, build_controls
 from sr_hub.page_photo import FORMATS, PhotoEvents
 from sr_hub.page_pictures import example_pictures
@@ -69,6 +70,7 @@ def build_page(service: Service, model: str, closing: ExitStack) -> gr.Blocks:
                 queue=False, show_progress="hidden", api_visibility="private",
             )  # fmt: skip
         page.unload(events.close)
+        closing.callback(add_api(service, sessions).close)
     return page.queue(max_size=_QUEUE)
 
 

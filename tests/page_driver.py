@@ -167,9 +167,7 @@ class Page:
 
         def arrived() -> list[Path]:
             new = set(self.downloads.iterdir()) - before
-            return [
-                path for path in new if path.suffix not in (".crdownload", ".tmp") and path.stat().st_size
-            ]
+            return [path for path in new if path.suffix in (".png", ".jpg", ".webp", ".zip")]  # no half ones
 
         return self.wait(arrived)[0]
 

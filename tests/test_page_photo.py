@@ -267,7 +267,6 @@ def test_photos_are_pasted_and_dropped(page: Page, photo: Path, way: str) -> Non
     page.wait(lambda: "64×48 → 256×192 pixels" in page.facts)
 
 
-@pytest.mark.skipif(not example_pictures(), reason="no example pictures in the package")
 def test_examples_are_a_click_away(page: Page) -> None:
     buttons = page.wait(lambda: page.all(".examples button"))
     assert len(buttons) == len(example_pictures())
