@@ -86,6 +86,8 @@ def describe_model(name: str, hub: HubOptions) -> dict[str, Any]:
     facts["license"] = license_of(legs, CardOptions())
     if facts["license"] is None and card is not None:
         facts["license"] = license_in_card(card.read_text(encoding="utf-8"))
+    if not legs and card is not None:
+        facts["training_data"] = f"no {RECORD_FILE}; {CARD_FILE} may tell"
     if legs:
         facts["training_data"] = legs[-1].data.statement
         facts |= {f"trained_{number}": leg.command for number, leg in enumerate(legs, 1)}

@@ -1,4 +1,5 @@
-"""The licences that the Hub knows by a short name."""
+"""The licences that the Hub knows by a short name (hub-docs, repositories-licenses), less those of single
+language models and `unknown` and `other`, which tell a user nothing."""
 
 LICENSES = frozenset({
     "afl-3.0", "agpl-3.0", "apache-2.0", "artistic-2.0", "bigcode-openrail-m",
