@@ -33,13 +33,13 @@ class Animation:
     loops: int
 
 
-def is_animated(path: str | os.PathLike[str]) -> bool:
+def is_animated(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> bool:
     """Whether the picture has several frames.
 
     Raises:
-        ImageError: If it is no picture.
+        ImageError: If it is no picture, or each of its frames has too many pixels.
     """
-    with open_image(path) as image:
+    with open_image(path, max_pixels=max_pixels) as image:
         return bool(getattr(image, "is_animated", False)) and image.format in ANIMATED
 
 

@@ -15,26 +15,34 @@ from sr_hub.consistency import Consistent, share_consistent
 from sr_hub.encoding import cannot_keep, check_fits, write_picture, write_strips
 from sr_hub.ensemble import DihedralEnsemble
 from sr_hub.folders import Job, fingerprint, is_done, note_done
-from sr_hub.images import MAX_PIXELS, ImageError, Picture, read_picture
+from sr_hub.images import MAX_PIXELS, ImageError, Picture, open_image, read_picture
 from sr_hub.inference import Progress
 from sr_hub.memory import is_memory_error
 from sr_hub.provenance import add_provenance, hash_weights, program_name
+from sr_hub.row_reader import Rows, open_rows
 from sr_hub.row_resize import resize_rows
 from sr_hub.settings import Limits, Model, Settings
 from sr_hub.streaming import tile_size_for, upscale_strips
 from sr_hub.stripping import strip_metadata
 
 _LARGEST_STRIP = 2**28
+_STREAMED_PIXELS = 2**24  # from which on an input is not held, where its rows can be read one after the other
+_PIXEL_BYTES, _ALPHA_BYTES = 8, 16  # that reading takes for each pixel, at its peak; measured
+_LEAST_MEMORY = 2**24  # bytes that reading may take in any case
 _CHECKED_PIXELS = 2**20  # of the input; larger ones are not checked for consistency, which takes their result
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A picture that was read, the hash of its file, and its frames, if all are wanted."""
+    """A picture that was read, the hash of its file, and its frames, if all are wanted.
+
+    With `rows` the samples are still in the file, and those of `picture` are none.
+    """
 
     picture: Picture
     content: str
     animation: Animation | None = None
+    rows: Rows | None = None
 
 
 @dataclass(frozen=True)
@@ -127,11 +135,16 @@ class Enlarger:
             raise ImageError(f"{job.source}: cannot be read: {error.strerror}") from error
         if not self.overwrite and is_done(job, content, self.key):
             return None
-        picture = read_picture(job.source, max_pixels=self.limits.max_pixels)
-        if not (self.settings.animated and is_animated(job.source)):
+        most = self.limits.max_pixels or MAX_PIXELS
+        # Without its profile, a picture's colours are converted, which is done to the whole.
+        least = _STREAMED_PIXELS if not self.settings.strip else most + 1
+        if (opened := open_rows(job.source, least_pixels=least, max_pixels=most)) is not None:
+            return Loaded(opened[0], content, rows=opened[1])
+        self._check_readable(job, most)
+        picture = read_picture(job.source, max_pixels=most)
+        if not (self.settings.animated and is_animated(job.source, max_pixels=most)):
             return Loaded(picture, content)
-        animation = read_animation(job.source, max_pixels=self.limits.max_pixels or MAX_PIXELS)
-        return Loaded(replace(picture, notices=()), content, animation)
+        return Loaded(replace(picture, notices=()), content, read_animation(job.source, max_pixels=most))
 
     def make(
         self, job: Job, loaded: Loaded | None, progress: Progress | None = None, *, hold: bool = False
@@ -149,18 +162,20 @@ class Enlarger:
         source, notices = strip_metadata(loaded.picture) if self.settings.strip else (loaded.picture, ())
         height, width = source.pixels.shape[:2]
         size = self.settings.target_size(height, width, self._scale)
-        self._check(job, *size)
+        self._check(job, *size, frames=1 if loaded.animation is None else len(loaded.animation.frames))
         said = [*source.notices, *notices, *cannot_keep(source, job.target)]
         picture = self._described(source, size, loaded.content)
         shape = (*size, source.pixels.shape[2])
         try:
             consistent = None
             if loaded.animation is not None:
-                animation = self._animation(loaded.animation, size, progress, said)
+                frames = self._stripped(loaded) if self.settings.strip else loaded.animation
+                animation = self._animation(frames, size, progress, said)
                 return Made(
                     picture, loaded.content, self._outcome(started, source, size, None, said), animation
                 )
-            strips = self._strips(source.pixels, size, progress, said)
+            samples = source.pixels if loaded.rows is None else loaded.rows
+            strips = self._strips(samples, size, progress, said)
             large = np.prod(shape, dtype=np.int64) * source.pixels.itemsize > self._strip_bytes
             if large and not hold:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
@@ -203,13 +218,26 @@ class Enlarger:
         note_done(job, made.content, self.key)
         return made.outcome
 
-    def _check(self, job: Job, height: int, width: int) -> None:
+    def _check(self, job: Job, height: int, width: int, frames: int) -> None:
         known = check_fits(job.target, height, width)
-        needed = known.memory * height * width
+        needed = (known.memory if frames == 1 else 8 * frames) * height * width
         if needed > self.limits.memory:
+            what = f"{known.name} needs" if frames == 1 else f"{frames} frames need"
             raise ImageError(
-                f"{job.target}: {known.name} needs {needed / 2**30:.1f} GiB of memory for {width}x{height}, "
-                f"expected at most {self.limits.memory / 2**30:.1f}; choose PNG or TIFF or raise --max-memory"
+                f"{job.target}: {what} {needed / 2**30:.1f} GiB of memory for {width}x{height}, expected at "
+                f"most {self.limits.memory / 2**30:.1f}; choose PNG or TIFF or raise --max-memory"
+            )
+
+    def _check_readable(self, job: Job, max_pixels: int) -> None:
+        """Whether the samples of the input fit into memory, by its header."""
+        with open_image(job.source, max_pixels=max_pixels) as image:
+            each = _ALPHA_BYTES if image.has_transparency_data else _PIXEL_BYTES
+            needed = each * image.width * image.height
+        if needed > self.limits.memory and needed > _LEAST_MEMORY:
+            size = f"{image.width}x{image.height} pixels"
+            raise ImageError(
+                f"{job.source}: {size} need {needed / 2**30:.1f} GiB of memory to be read, expected at most "
+                f"{self.limits.memory / 2**30:.1f}; raise --max-memory"
             )
 
     def _described(self, source: Picture, size: tuple[int, int], content: str) -> Picture:
@@ -224,7 +252,7 @@ class Enlarger:
         )
 
     def _strips(
-        self, pixels: np.ndarray, size: tuple[int, int], progress: Progress | None, said: list[str]
+        self, pixels: np.ndarray | Rows, size: tuple[int, int], progress: Progress | None, said: list[str]
     ) -> Iterator[np.ndarray]:
         height, width = pixels.shape[0] * self._scale, pixels.shape[1] * self._scale
         precision = self.settings.precision
@@ -239,6 +267,16 @@ class Enlarger:
             say=lambda tile: said.append(f"memory is short: goes on in tiles of {tile} pixels"),
         )
         return strips if size == (height, width) else resize_rows(strips, (height, width), size)
+
+    @staticmethod
+    def _stripped(loaded: Loaded) -> Animation:
+        """The frames in sRGB."""
+        assert loaded.animation is not None
+        frames = [
+            strip_metadata(replace(loaded.picture, pixels=frame))[0].pixels
+            for frame in loaded.animation.frames
+        ]
+        return replace(loaded.animation, frames=frames)
 
     def _animation(
         self, animation: Animation, size: tuple[int, int], progress: Progress | None, said: list[str]

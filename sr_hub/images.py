@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sr_hub import deep_color
 from sr_hub.exif import read_dpi, read_exif, rescale_exif, turn_upright
-from sr_hub.pixels import pixels_from_pil, round_to
+from sr_hub.pixels import Decoded, pixels_from_pil, round_to
 from sr_hub.png_chunks import read_color_chunks
 
 MAX_PIXELS = 178_956_970
@@ -200,11 +200,27 @@ def _readable_formats() -> list[str]:
     ]  # drawings; EPS would start Ghostscript
 
 
+def picture_of_header(
+    image: Image.Image, path: Path, shape: tuple[int, int, int], dtype: "np.dtype"
+) -> Picture | None:
+    """What an opened image carries, before it is decoded: all samples are zero and take no memory.
+
+    Args:
+        image: Not decoded.
+        path: Its file.
+        shape: ``(H, W, C)``.
+        dtype: Of the samples.
+
+    Returns:
+        None if the image has to be turned to be upright.
+    """
+    pixels = np.broadcast_to(np.zeros((), dtype), shape)
+    picture, orientation = _described(image, path, Decoded(pixels, image.info.get("icc_profile") or None), [])
+    return picture if orientation == 1 else None
+
+
 def _from_pil(image: Image.Image, max_pixels: int, path: Path | None = None) -> Picture:
-    if image.width * image.height > max_pixels:
-        raise ImageError(f"expected at most {max_pixels:,} pixels, got {image.width}x{image.height}")
-    if image.width * image.height == 0:
-        raise ImageError(f"expected at least one pixel, got {image.width}x{image.height}")
+    check_size(image, max_pixels)
     stored = deep_color.raw_mode(image)
     notices = []
     if getattr(image, "is_animated", False):  # counting the frames would decode them all
@@ -222,18 +238,25 @@ def _from_pil(image: Image.Image, max_pixels: int, path: Path | None = None) -> 
         notices.append("its 16-bit samples are rounded to 8 bits")
     if deep_color.is_white_zero(image):
         pixels = 65535 - pixels
+    picture, orientation = _described(image, path, replace(decoded, pixels=pixels), notices)
+    return replace(picture, pixels=np.ascontiguousarray(turn_upright(pixels, orientation)))
+
+
+def _described(
+    image: Image.Image, path: Path | None, decoded: Decoded, notices: list[str]
+) -> tuple[Picture, int]:
+    """The samples as stored, with what belongs to them once they are upright, and their orientation."""
     png_color: tuple[tuple[bytes, bytes], ...] = ()
     if path and image.format == "PNG" and decoded.icc_profile is None:  # a profile says it better
         with open(path, "rb") as file:
             png_color = read_color_chunks(file)
     exif, orientation, unreadable = _read_exif(image)
-    notices += [*decoded.notices, *unreadable]
     xmp = image.info.get("xmp")
     dpi = read_dpi(image)
     if dpi and orientation in (5, 6, 7, 8):
         dpi = (dpi[1], dpi[0])
-    return Picture(
-        pixels=np.ascontiguousarray(turn_upright(pixels, orientation)),
+    picture = Picture(
+        pixels=decoded.pixels,
         format=image.format,
         icc_profile=decoded.icc_profile,
         exif=exif,
@@ -241,8 +264,21 @@ def _from_pil(image: Image.Image, max_pixels: int, path: Path | None = None) -> 
         dpi=dpi,
         png_color=png_color,
         value_range=decoded.value_range,
-        notices=tuple(notices),
+        notices=(*notices, *decoded.notices, *unreadable),
     )
+    return picture, orientation
+
+
+def check_size(image: Image.Image, max_pixels: int) -> None:
+    """Refuse an opened image of no or of too many pixels.
+
+    Raises:
+        ImageError: If it is one.
+    """
+    if image.width * image.height > max_pixels:
+        raise ImageError(f"expected at most {max_pixels:,} pixels, got {image.width}x{image.height}")
+    if image.width * image.height == 0:
+        raise ImageError(f"expected at least one pixel, got {image.width}x{image.height}")
 
 
 def _read_exif(image: Image.Image) -> tuple[bytes | None, int, list[str]]:

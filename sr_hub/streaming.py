@@ -14,11 +14,12 @@ from sr_hub.inference import (
     upscale_prepared,
 )
 from sr_hub.memory import with_shrinking_tiles
+from sr_hub.row_reader import Rows
 
 
 def upscale_strips(
     generator: torch.nn.Module,
-    pixels: np.ndarray,
+    pixels: np.ndarray | Rows,
     *,
     tile_size: int | None = None,
     precision: Precision = "auto",
@@ -32,7 +33,7 @@ def upscale_strips(
 
     Args:
         generator: As in `sr_hub.upscale`.
-        pixels: ``(H, W, C)`` as in `sr_hub.images.Picture`.
+        pixels: ``(H, W, C)`` as in `sr_hub.images.Picture`, or rows that are read when they are needed.
         tile_size: As in `sr_hub.upscale`.
         precision: Likewise.
         strip_bytes: Of the result, in each strip, at most; but a strip has at least one row of the input.
@@ -44,17 +45,22 @@ def upscale_strips(
 
     Raises:
         MemoryError: If memory is short with the smallest tiles, too.
+        ImageError: If rows cannot be read.
     """
     scale, halo = int(generator.scale), max(1, int(generator.receptive_radius))  # type: ignore[arg-type]  # ints
     tile_size = tile_size or tile_size_for(generator, pixels.dtype == np.uint8, precision)
-    pixels, grey = prepare_pixels(pixels)
-    height = len(pixels)
+    if isinstance(pixels, Rows):
+        grey = pixels.is_grey()
+    else:
+        pixels, grey = prepare_pixels(pixels)
+    height = pixels.shape[0]
     rows = strip_rows(pixels.shape, pixels.dtype.itemsize, scale, tile_size, strip_bytes)
     starts = range(0, height, rows)
     for index, start in enumerate(starts):
         stop = min(start + rows, height)
         top = max(0, start - halo)
-        window = np.require(pixels[top : stop + halo], requirements=["C", "W"])  # torch takes no others
+        window = pixels[top : min(stop + halo, height)]
+        window = np.require(window, requirements=["C", "W"])  # torch takes no others
 
         def report(done: int, total: int, index: int = index) -> None:
             if progress is not None:

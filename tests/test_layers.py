@@ -24,7 +24,7 @@ LAYERS = (
     {"model_card"},
     {"publishing"},
     {"images", "degradations", "generator"},
-    {"encoding", "stripping", "ensemble", "consistency"},
+    {"encoding", "stripping", "row_reader", "ensemble", "consistency"},
     {"data", "inference", "provenance", "folders", "animation"},
     {"evaluation", "phases", "comparison", "streaming", "onnx_export", "settings"}
     | {"known_picture"},
