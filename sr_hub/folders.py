@@ -64,7 +64,7 @@ def plan_file(source: Path, target: Path) -> Plan:
     if not source.exists():
         raise ImageError(f"{source}: expected a picture or folder, got no such file")
     if target.is_dir() or not target.suffix:
-        target = target / _target_name(source)
+        target = target / target_name(source)
     elif not target.parent.is_dir():
         raise ImageError(f"{target}: expected an existing folder for the result, got {target.parent}")
     writable_format(target)
@@ -90,7 +90,7 @@ def plan_folder(source: Path, target: Path) -> Plan:
         if path.name.startswith(".") or not _is_picture(path):
             plan.skipped[name] = "hidden" if path.name.startswith(".") else "not a picture"
             continue
-        place = path.relative_to(source).with_name(_target_name(path))
+        place = path.relative_to(source).with_name(target_name(path))
         if place in taken:
             plan.failed[name] = f"would be written to {target / place}, as {source / taken[place]} is"
             continue
@@ -198,7 +198,7 @@ def _files_of(source: Path, target: Path) -> Iterator[Path]:
             yield path
 
 
-def _target_name(source: Path) -> str:
+def target_name(source: Path) -> str:
     """The input's name where its suffix can be written; else with ``.png`` at its end."""
     try:
         writable_format(source)
