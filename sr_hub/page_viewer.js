@@ -34,8 +34,10 @@ function draw() {
   const spot = $(".spot"), loupe = shown.loupe;
   spot.hidden = !loupe;
   if (loupe) {
-    const part = $(".panel") ? Math.min(1, $(".panel").clientWidth / times / loupe.size[0]) : 1;
-    const wide = (loupe.box[2] - loupe.box[0]) * part, high = (loupe.box[3] - loupe.box[1]) * part;
+    const panel = $(".panel");
+    const part = (length, index) => Math.min(1, length / times / loupe.size[index]); // of it is in the panel
+    const wide = (loupe.box[2] - loupe.box[0]) * part(panel.clientWidth, 0);
+    const high = (loupe.box[3] - loupe.box[1]) * part(panel.clientHeight, 1);
     const [cx, cy] = centre();
     spot.style.cssText = `left:${(cx - wide / 2) * 100}%;top:${(cy - high / 2) * 100}%;width:${wide * 100}%;height:${high * 100}%`;
   }

@@ -39,6 +39,7 @@ class Server:
     one_end: Path
     temporary: Path
     log: Path
+    pid: int
 
 
 def free_port() -> int:
@@ -85,7 +86,7 @@ def serve(folder: Path, *words: str) -> Iterator[Server]:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.1)
-        yield Server(f"http://127.0.0.1:{port}", family, single, temporary, log)
+        yield Server(f"http://127.0.0.1:{port}", family, single, temporary, log, process.pid)
     finally:
         process.terminate()
         process.wait(20)
@@ -160,10 +161,10 @@ class Page:
             value,
         )
 
-    def download(self) -> Path:
+    def download(self, button: str = "#download") -> Path:
         """Clicks the download and returns the file."""
         before = set(self.downloads.iterdir())
-        self.find("#download").click()
+        self.find(button).click()
 
         def arrived() -> list[Path]:
             new = set(self.downloads.iterdir()) - before
