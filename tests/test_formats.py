@@ -1,6 +1,8 @@
-"""The matrix of formats: every kind of picture through the command line; ``docs/formats.md`` is made of it.
+"""The matrix of formats: every kind of picture through the command line.
 
-``python tests/test_formats.py`` writes the page.
+It is in ``docs/formats.md``, and, one row for each format, in the README.
+
+``python tests/test_formats.py`` writes both.
 """
 
 import contextlib
@@ -14,19 +16,25 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+from sr_hub.animation import ANIMATED
 from sr_hub.encoding import write_picture
 from sr_hub.enlarging import Enlarger
 from sr_hub.folders import Job, plan_file
 from sr_hub.generator import SRGenerator
 from sr_hub.images import Picture, load_plugins, read_picture
 
-PAGE = Path(__file__).parent.parent / "docs" / "formats.md"
+ROOT = Path(__file__).parent.parent
+PAGE, README = ROOT / "docs" / "formats.md", ROOT / "README.md"
+START, END = "<!-- formats:start -->", "<!-- formats:end -->"
 PLUGINS = {".heic": "pillow_heif", ".jxl": "pillow_jxl"}
 HEAD = """# Picture formats
 
 Each row is a picture that the tests enlarge and read back. `python tests/test_formats.py` writes this page.
 
 | input | becomes | samples kept as | alpha | colour profile, EXIF, XMP | said |
+|---|---|---|---|---|---|
+"""
+SHORT_HEAD = """| read | becomes | bits per sample | alpha | profile, EXIF, XMP | `--animated` |
 |---|---|---|---|---|---|
 """
 TAIL = """
@@ -37,9 +45,18 @@ TAIL = """
 - Formats that cannot be written, such as HEIC, become `NAME.heic.png`. HEIC and JPEG XL are read where
   `pip install "sr_hub[formats]"` installed their plugins.
 - Of animations the first frame is taken, or all with `--animated` (GIF, WebP, APNG).
+- Beside faint pixels colours are weighed by alpha, under transparent ones they are carried on: a cut-out or a
+  drop shadow has no dark or bright fringe on any background.
 - PNG and TIFF are written some rows at a time and may have any size; the others need the whole picture in
   memory.
+- From 16.8 megapixels on, upright JPEG, PNG and TIFF inputs without alpha are read some rows at a time, too,
+  where `pip install "sr_hub[large]"` installed pyvips: memory does not grow with the height. Other inputs are
+  held: up to 8 bytes per pixel while they are read, 16 with alpha. What needs more than `--max-memory` is
+  refused before it is decoded.
 - Inputs above 178,956,970 pixels are taken for decompression bombs; `--max-pixels` raises the limit.
+- Not read, as Pillow does not: TIFF with float colour, with 16-bit grey and alpha, and 16-bit grey that is
+  big-endian with zero for white. Read with 8 bits: 16-bit CMYK and LAB (said), colour of more than 8 bits in
+  AVIF, HEIC, JPEG 2000 and PPM (not said).
 """
 
 
@@ -77,6 +94,12 @@ def two_frames(path: Path) -> None:
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
 
 
+def turned(path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise(8, 9, 3)).save(path, exif=exif, progressive=True)
+
+
 def lab(path: Path) -> None:
     rgb = Image.fromarray(noise(8, 9, 3))
     to_lab = ImageCms.buildTransform(
@@ -103,6 +126,11 @@ CASES: dict[str, tuple[str, Callable[[Path], None], int, type]] = {
     "PNG, 16-bit RGB with alpha": ("a.png", samples(4, np.uint16), 4, np.uint16),
     "PNG, animated": ("a.png", two_frames, 3, np.uint8),
     "TIFF, RGB": ("a.tif", mode("RGB", metadata=True), 3, np.uint8),
+    "TIFF, grey": ("a.tif", mode("L"), 1, np.uint8),
+    "TIFF, grey with alpha": ("a.tif", mode("LA"), 2, np.uint8),
+    "TIFF, RGB with alpha": ("a.tif", mode("RGBA"), 4, np.uint8),
+    "TIFF, palette": ("a.tif", mode("P"), 3, np.uint8),
+    "TIFF, 1 bit, fax G4": ("a.tif", mode("1", compression="group4"), 1, np.uint8),
     "TIFF, 16-bit grey": ("a.tif", samples(1, np.uint16), 1, np.uint16),
     "TIFF, 16-bit RGB": ("a.tif", samples(3, np.uint16), 3, np.uint16),
     "TIFF, 16-bit RGB with alpha": ("a.tif", samples(4, np.uint16), 4, np.uint16),
@@ -111,6 +139,7 @@ CASES: dict[str, tuple[str, Callable[[Path], None], int, type]] = {
     "TIFF, LAB": ("a.tif", lab, 3, np.uint8),
     "JPEG, RGB": ("a.jpg", mode("RGB", metadata=True), 3, np.uint8),
     "JPEG, grey": ("a.jpg", mode("L"), 1, np.uint8),
+    "JPEG, progressive, orientation 6": ("a.jpg", turned, 3, np.uint8),
     "JPEG, CMYK": ("a.jpg", mode("CMYK"), 3, np.uint8),
     "WebP, RGB": ("a.webp", mode("RGB", metadata=True), 3, np.uint8),
     "WebP, RGB with alpha": ("a.webp", mode("RGBA"), 4, np.uint8),
@@ -165,39 +194,87 @@ def test_every_format_is_enlarged(tmp_path: Path, name: str) -> None:
         assert set(source.notices) <= set(said)
 
 
-def page(folder: Path) -> str:
-    lines = []
+def results(folder: Path) -> dict[str, tuple[str, Picture, Picture, tuple[str, ...]] | None]:
+    """What `enlarge` gives for every case; None where a plugin is missing."""
+    found: dict[str, tuple[str, Picture, Picture, tuple[str, ...]] | None] = {}
     for index, name in enumerate(CASES):
         place = folder / str(index)
         place.mkdir()
         try:
-            suffix, source, result, said = enlarge(name, place)
+            found[name] = enlarge(name, place)
         except pytest.skip.Exception:
+            found[name] = None
+    return found
+
+
+def cells_of(source: Picture, result: Picture) -> tuple[str, str, str]:
+    """Bits per sample, alpha and metadata of the result."""
+    alpha = source.pixels.shape[2] in (2, 4)
+    return (
+        NAMES[result.pixels.dtype.type],
+        ("kept" if result.pixels.shape[2] in (2, 4) else "laid on white") if alpha else "none",
+        "kept" if result.exif or result.icc_profile or result.xmp else "not held by the format",
+    )
+
+
+def page(found: dict[str, tuple[str, Picture, Picture, tuple[str, ...]] | None]) -> str:
+    lines = []
+    for name, case in found.items():
+        if case is None:
             lines.append(f"| {name} | with its plugin: {CASES[name][0].removeprefix('a')}.png | | | | |")
             continue
-        alpha = source.pixels.shape[2] in (2, 4)
-        cells = [
-            name,
-            suffix,
-            ("grey" if result.pixels.shape[2] < 3 else "RGB") + ", " + NAMES[result.pixels.dtype.type],
-            ("kept" if result.pixels.shape[2] in (2, 4) else "laid on white") if alpha else "none",
-            "kept" if result.exif or result.icc_profile or result.xmp else "not held by the format",
-            "; ".join(said) or "",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+        suffix, source, result, said = case
+        bits, alpha, metadata = cells_of(source, result)
+        color = "grey" if result.pixels.shape[2] < 3 else "RGB"
+        lines.append(f"| {name} | {suffix} | {color}, {bits} | {alpha} | {metadata} | {'; '.join(said)} |")
     return HEAD + "\n".join(lines) + "\n" + TAIL
 
 
-def test_the_page_is_that_of_the_tests(tmp_path: Path) -> None:
-    written = PAGE.read_text(encoding="utf-8").splitlines()
-    for line in page(tmp_path).splitlines():
-        plugin = line.startswith(("| HEIC", "| JPEG XL"))
-        assert plugin or line in written, "run: python tests/test_formats.py"
+def short_table(found: dict[str, tuple[str, Picture, Picture, tuple[str, ...]] | None]) -> str:
+    """One row for each format."""
+    rows: dict[str, list[tuple[str, ...]]] = {}
+    for name, case in found.items():
+        file = CASES[name][0].removeprefix("a")
+        cells = (
+            (f"{file}.png", "8 bits", "none", "kept") if case is None else (case[0], *cells_of(*case[1:3]))
+        )
+        rows.setdefault(name.partition(",")[0], []).append(cells)
+    lines = []
+    for name, cells in rows.items():
+        suffixes, bits, alphas, metadata = (
+            list(dict.fromkeys(column)) for column in zip(*cells, strict=True)
+        )
+        alpha = next((text for text in alphas if text != "none"), "none")
+        depths = ", ".join(text.removesuffix(" bits").replace("32-bit float", "float 32") for text in bits)
+        frames = "all frames" if name.upper() in ANIMATED else ""
+        lines.append(f"| {name} | {suffixes[0]} | {depths} | {alpha} | {metadata[0]} | {frames} |")
+    return SHORT_HEAD + "\n".join(lines) + "\n"
+
+
+def put_in(readme: str, table: str) -> str:
+    assert readme.count(START) == readme.count(END) == 1
+    return readme[: readme.index(START) + len(START)] + "\n" + table + readme[readme.index(END) :]
+
+
+def test_the_pages_are_those_of_the_tests(tmp_path: Path) -> None:
+    found = results(tmp_path)
+    written, readme = (path.read_text(encoding="utf-8").splitlines() for path in (PAGE, README))
+    # What a plugin decides depends on whether it is installed.
+    for line in page(found).splitlines():
+        assert line.startswith(("| HEIC", "| JPEG XL")) or line in written, (
+            "run: python tests/test_formats.py"
+        )
+    for line in short_table(found).splitlines():
+        assert line.startswith(("| HEIC", "| JPEG XL")) or line in readme, "run: python tests/test_formats.py"
+    rows = [line for line in written if line.startswith("| ") and not line.startswith("| input")]
+    assert len(rows) == len(CASES)
 
 
 if __name__ == "__main__":
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-        PAGE.write_text(page(Path(folder)), encoding="utf-8")
+        made = results(Path(folder))
+    PAGE.write_text(page(made), encoding="utf-8")
+    README.write_text(put_in(README.read_text(encoding="utf-8"), short_table(made)), encoding="utf-8")
     sys.exit(0)
