@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from sr_hub.page_api import add_api
+from sr_hub.page_batch import build_batch
 from sr_hub.page_controls import Controls, build_controls
 from sr_hub.page_photo import FORMATS, PhotoEvents
 from sr_hub.page_pictures import example_pictures
@@ -61,7 +62,7 @@ def build_page(service: Service, model: str, closing: ExitStack) -> gr.Blocks:
                     )  # fmt: skip
                     files = _build_download()
         with batch:
-            pass
+            build_batch(service, controls, sessions)
         events = PhotoEvents(service, controls, sessions, uploads, examples)
         _connect(events, controls, viewer, facts, stop, files, test)
         for tab, photo in ((one, True), (several, False)):

@@ -1,0 +1,52 @@
+"""Several photos on the page, in a real browser."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from page_driver import Page, Server, browse, make_photo, needs_browser, serve
+from PIL import Image
+
+from sr_hub import cli
+
+pytestmark = needs_browser
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def page(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browse(tmp_path_factory.mktemp("browser"), server.url) as running:
+        yield running.open()
+
+
+def test_several_photos_become_a_gallery_and_one_zip(page: Page, server: Server, tmp_path: Path) -> None:
+    photos = [make_photo(tmp_path, name, (40, 30)) for name in ("one.png", "two.jpg")]
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"not an image")
+    page.wait(lambda: page.all("[role=tab]"))[1].click()
+    given = page.wait(lambda: page.find("#batch-files input[type=file]"))
+    given.send_keys("\n".join(map(str, [photos[0], bad, photos[1]])))
+    page.wait(lambda: "2 of 3 enlarged, 1 failed" in page.find("#batch-facts").text)
+    assert "bad.png: expected an image file" in page.find("#batch-facts").text
+    page.wait(lambda: len(page.all("#batch-results img")) == 2)
+    page.wait(lambda: page.find("#batch-download").is_enabled())
+    with zipfile.ZipFile(page.download("#batch-download")) as archive:
+        assert archive.testzip() is None
+        results = {name: archive.read(name) for name in archive.namelist()}
+    assert sorted(results) == ["one.png", "two.jpg"]
+    for photo in photos:
+        words = ["--model", str(server.model), "--fidelity", "0.5"]
+        target = tmp_path / "out" / photo.name
+        target.parent.mkdir(exist_ok=True)
+        assert cli.main(["upscale", str(photo), str(target), *words]) == 0
+        assert results[photo.name] == target.read_bytes()
+        with Image.open(target) as image:
+            assert image.size == (160, 120)
+    assert not [part for part in page.all("#download, #test") if part.is_displayed()], "are of one photo"
+    assert page.complaints() == [] and "Traceback" not in server.log.read_text()
