@@ -156,8 +156,8 @@ def _done(batch: _Batch, paths: list[Path], *, stopped: bool = False) -> str:
 def build_batch(service: Service, controls: Controls, sessions: Sessions) -> None:
     """Draws the part of the page and connects it.
 
-    Runs have a queue of their own: between two pictures the service works for others, so that nobody waits for
-    all of somebody's photos.
+    Runs have a queue of their own: between two pictures the service works for others, so that nobody waits
+    for all of somebody's photos.
 
     Args:
         service: Does the work.
