@@ -32,8 +32,8 @@ def photo(hr: Tensor, scale: int, generators: Sequence[torch.Generator]) -> Tens
 
     - blur before shrinking (85 %): anisotropic Gaussian, standard deviations 0.1 to 0.6 LR pixels
     - shrinking: area, bilinear (antialiased) or bicubic
-    - noise in LR (70 %): Gaussian up to 12/255 or Poisson up to 12/255 at white; half of it grey
-    - JPEG in LR (75 %): quality 40 to 95, chroma 4:2:0; after the noise, or before it (25 %)
+    - noise in LR (70 %): Gaussian up to 20/255 or Poisson up to 20/255 at white, weak mostly; half of it grey
+    - JPEG in LR (75 %): quality 30 to 95, chroma 4:2:0; after the noise, or before it (25 %)
 
     Raises:
         ValueError: If there is not one generator per image.
@@ -84,7 +84,7 @@ def _noisy(lr: Tensor, noise: Tensor, draws: Tensor) -> Tensor:
     grey = kind < 0.65
     poisson = (kind < 0.45) | (kind > 0.85)
     noise = torch.where(grey, noise[:, :1], noise)
-    deviation = 12 / 255 * strength**2  # squared: most pictures are nearly clean
+    deviation = 20 / 255 * strength**2  # squared: most pictures are nearly clean
     # Poisson noise by its Gaussian approximation: variance in proportion to the brightness.
     deviation = torch.where(
         poisson, deviation * lr.mean(1, keepdim=True).sqrt(), deviation.expand_as(lr[:, :1])
@@ -93,7 +93,7 @@ def _noisy(lr: Tensor, noise: Tensor, draws: Tensor) -> Tensor:
 
 
 def _maybe_jpeg(lr: Tensor, draws: Tensor) -> Tensor:
-    compressed = jpeg(lr, (40 + 55 * draws[:, 1]).floor())
+    compressed = jpeg(lr, (30 + 65 * draws[:, 1]).floor())
     return torch.where(draws[:, 0].view(-1, 1, 1, 1) < 0.25, lr, compressed)
 
 
