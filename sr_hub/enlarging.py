@@ -12,6 +12,7 @@ from PIL import Image
 
 from sr_hub.animation import Animation, is_animated, read_animation, write_animation
 from sr_hub.consistency import Consistent, share_consistent
+from sr_hub.deep_color import raw_mode
 from sr_hub.encoding import cannot_keep, check_fits, write_picture, write_strips
 from sr_hub.ensemble import DihedralEnsemble
 from sr_hub.folders import Job, fingerprint, is_done, note_done
@@ -27,7 +28,7 @@ from sr_hub.stripping import strip_metadata
 
 _LARGEST_STRIP = 2**28
 _STREAMED_PIXELS = 2**24  # from which on an input is not held, where its rows can be read one after the other
-_PIXEL_BYTES, _ALPHA_BYTES = 8, 16  # that reading takes for each pixel, at its peak; measured
+_PIXEL_BYTES, _DEEP_PIXEL_BYTES = 12, 28  # that reading takes, at its peak, of 8 and of 16 bits; measured
 _LEAST_MEMORY = 2**24  # bytes that reading may take in any case
 _CHECKED_PIXELS = 2**20  # of the input; larger ones are not checked for consistency, which takes their result
 
@@ -224,20 +225,20 @@ class Enlarger:
         if needed > self.limits.memory:
             what = f"{known.name} needs" if frames == 1 else f"{frames} frames need"
             raise ImageError(
-                f"{job.target}: {what} {needed / 2**30:.1f} GiB of memory for {width}x{height}, expected at "
-                f"most {self.limits.memory / 2**30:.1f}; choose PNG or TIFF or raise --max-memory"
+                f"{job.target}: {what} {needed / 2**30:.2f} GiB of memory for {width}x{height}, expected at "
+                f"most {self.limits.memory / 2**30:.2f}; choose PNG or TIFF or raise --max-memory"
             )
 
     def _check_readable(self, job: Job, max_pixels: int) -> None:
         """Whether the samples of the input fit into memory, by its header."""
         with open_image(job.source, max_pixels=max_pixels) as image:
-            each = _ALPHA_BYTES if image.has_transparency_data else _PIXEL_BYTES
+            each = _DEEP_PIXEL_BYTES if ";16" in (raw_mode(image) or "") else _PIXEL_BYTES
             needed = each * image.width * image.height
         if needed > self.limits.memory and needed > _LEAST_MEMORY:
             size = f"{image.width}x{image.height} pixels"
             raise ImageError(
-                f"{job.source}: {size} need {needed / 2**30:.1f} GiB of memory to be read, expected at most "
-                f"{self.limits.memory / 2**30:.1f}; raise --max-memory"
+                f"{job.source}: {size} need {needed / 2**30:.2f} GiB of memory to be read, expected at most "
+                f"{self.limits.memory / 2**30:.2f}; raise --max-memory"
             )
 
     def _described(self, source: Picture, size: tuple[int, int], content: str) -> Picture:

@@ -111,9 +111,28 @@ def test_little_memory_gives_the_same_picture_in_strips(
 
 def test_a_result_that_needs_too_much_memory_is_refused(tmp_path: Path, generator: SRGenerator) -> None:
     source = photo(tmp_path / "a.png", 200, 200)
-    with pytest.raises(ImageError, match=r"b\.webp: WEBP needs 0\.0 GiB of memory for 800x800"):
+    with pytest.raises(ImageError, match=r"b\.webp: WEBP needs 0\.01 GiB of memory for 800x800"):
         enlarge(generator, source, tmp_path / "b.webp", limits=Limits(memory=10**6))
     assert not (tmp_path / "b.webp").exists()
+
+
+def test_an_input_that_needs_too_much_memory_is_refused_by_its_header(
+    tmp_path: Path, generator: SRGenerator
+) -> None:
+    Image.new("RGBA", (2000, 1500)).save(tmp_path / "a.png")
+    with pytest.raises(
+        ImageError, match=r"a\.png: 2000x1500 pixels need 0\.03 GiB .*, expected at most 0\.02"
+    ):
+        enlarge(generator, tmp_path / "a.png", tmp_path / "b.png", limits=Limits(memory=2**24))
+
+
+def test_frames_that_need_too_much_memory_are_refused(tmp_path: Path, generator: SRGenerator) -> None:
+    frames = [Image.new("L", (100, 100), value) for value in range(10)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError, match=r"b\.gif: 10 frames need 0\.01 GiB of memory for 400x400"):
+        enlarge(
+            generator, tmp_path / "a.gif", tmp_path / "b.gif", Settings(animated=True), Limits(memory=10**7)
+        )
 
 
 def test_areas_that_take_minutes_are_refused(tmp_path: Path, generator: SRGenerator) -> None:
@@ -210,6 +229,15 @@ def test_strip_drops_everything(tmp_path: Path, generator: SRGenerator) -> None:
     enlarge(generator, source, tmp_path / "b.png", Settings(strip=True))
     with Image.open(tmp_path / "b.png") as image:
         assert image.info == {}
+
+
+def test_stripped_frames_become_srgb(tmp_path: Path, generator: SRGenerator) -> None:
+    swapped = ICC.replace(b"rXYZ", b"tmp_").replace(b"bXYZ", b"rXYZ").replace(b"tmp_", b"bXYZ")
+    frames = [Image.new("RGB", (6, 6), color) for color in ("red", "lime")]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:], icc_profile=swapped)
+    enlarge(generator, tmp_path / "a.png", tmp_path / "b.png", Settings(strip=True, animated=True))
+    first, second = (frame[12, 12, :3].astype(int) for frame in read_animation(tmp_path / "b.png").frames)
+    assert first[2] > 240 > 15 > first[0] and second[1] > 240 > 15 > second[0]
 
 
 def test_stripped_colors_become_srgb(tmp_path: Path, generator: SRGenerator) -> None:

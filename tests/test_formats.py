@@ -51,7 +51,7 @@ TAIL = """
   memory.
 - From 16.8 megapixels on, upright JPEG, PNG and TIFF inputs without alpha are read some rows at a time, too,
   where `pip install "sr_hub[large]"` installed pyvips: memory does not grow with the height. Other inputs are
-  held: up to 8 bytes per pixel while they are read, 16 with alpha. What needs more than `--max-memory` is
+  held: 12 bytes per pixel while they are read, 28 of 16-bit colour. What needs more than `--max-memory` is
   refused before it is decoded.
 - Inputs above 178,956,970 pixels are taken for decompression bombs; `--max-pixels` raises the limit.
 - Not read, as Pillow does not: TIFF with float colour, with 16-bit grey and alpha, and 16-bit grey that is
