@@ -1,5 +1,6 @@
 """Where the two ends of a family differ, and what they draw around a point."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -52,10 +53,16 @@ def look(
     Args:
         lr: The picture.
         generators: All of one scale.
-        point: The centre; nearer to the border the part is moved inside.
+        point: The centre, finite; nearer to the border the part is moved inside.
         factor: Pixels of the result per LR pixel, at which the images are shown.
         original: What the picture was before it was shrunk, ``scale`` times as large; comes last.
+
+    Raises:
+        ValueError: If the point is no point.
     """
+    if not all(math.isfinite(share) for share in point):
+        raise ValueError(f"point must be two shares of the picture, got {point}")
+    point = (min(max(point[0], 0.0), 1.0), min(max(point[1], 0.0), 1.0))
     height, width = lr.pixels.shape[:2]
     window = max(1, min(_LARGEST_WINDOW, round(LOUPE_SIDE / factor)))
     (left, right), (top, bottom) = (
@@ -71,8 +78,8 @@ def look(
         part = original.pixels[top * times : bottom * times, left * times : right * times]
         images.append(_sized(replace(original, pixels=part), size))
     focus = (
-        (min(max(point[0], 0.0), 1.0) * width - left) * size[0] / (right - left),
-        (min(max(point[1], 0.0), 1.0) * height - top) * size[1] / (bottom - top),
+        (point[0] * width - left) * size[0] / (right - left),
+        (point[1] * height - top) * size[1] / (bottom - top),
     )
     return Loupe(tuple(images), (left / width, top / height, right / width, bottom / height), focus)
 

@@ -64,8 +64,8 @@ class Explorer:
         asked = session.shown
         if asked is None:
             return gr.skip()
-        session.place = (float(event.x), float(event.y))
         try:
+            session.place = (float(event.x), float(event.y))
             self._look(name, session, asked, self._lr(session, asked))
         except (ValueError, OSError) as error:
             gr.Warning(html.escape(str(error)), title="This did not work")

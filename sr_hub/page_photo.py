@@ -104,8 +104,11 @@ class PhotoEvents:
         name = request.session_hash
         session = self.sessions[name]
         photo = session.photo
-        if photo is None or not self.sessions.is_wanted(name, int(ticket)):
+        if not self.sessions.is_wanted(name, int(ticket)):
             yield _nothing()
+            return
+        if photo is None:  # or it was deleted when the browser was out of reach
+            yield gr.skip(), notice("Hand in a photo first."), no_file(), gr.skip()
             return
         try:
             settings = self.controls.settings(model, fidelity, scale, width, consistency)

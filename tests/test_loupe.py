@@ -69,6 +69,14 @@ def test_other_sizes_and_the_original() -> None:
     assert np.array_equal(np.asarray(full.images[2]), original.pixels[top : top + 64, left : left + 64])
 
 
+def test_points_outside_are_moved_inside_or_refused() -> None:
+    lr = picture()
+    assert look(lr, [generator(0)], (7.0, -3.0), 4).focus == look(lr, [generator(0)], (1.0, 0.0), 4).focus
+    for place in ((float("nan"), 0.5), (0.5, float("inf"))):
+        with pytest.raises(ValueError, match="point must be two shares"):
+            look(lr, [generator(0)], place, 4)
+
+
 def test_pictures_smaller_than_the_loupe_are_shown_whole() -> None:
     seen = look(picture(8, 12), [generator(0)], (0.2, 0.9), 4)
     assert seen.images[1].size == (48, 32) and seen.box == (0, 0, 1, 1)
