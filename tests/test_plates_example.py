@@ -109,7 +109,7 @@ def test_what_tesseract_prints_becomes_readings(example: dict[str, ModuleType]) 
         "5\t1\t1\t1\t1\t2\t85\t18\t48\t28\t60.2\tVf-Y\n"
         "1\t2\t0\t0\t0\t0\t0\t0\t100\t64\t-1\t\n"
     )
-    assert ocr.parse_tsv(table, 2) == [ocr.Reading("8903VFY", 60.2), ocr.Reading("", 0.0)]
+    assert ocr.parse_tsv(table, 2) == [ocr.Reading("8903VFY", 60), ocr.Reading("", 0)]
 
 
 @pytest.mark.parametrize(
@@ -150,44 +150,46 @@ def test_tesseract_reads_what_render_wrote(example: dict[str, ModuleType]) -> No
     assert sum(right) >= 6
 
 
-def stand_in(folder: Path, text: str) -> str:
-    """A program ``tesseract`` that reads the same in every picture; returns the PATH to find it by."""
+def stand_in(folder: Path, texts: list[str]) -> str:
+    """A program ``tesseract`` that reads ``texts`` over and over; returns the PATH to find it by."""
     program = folder / "tesseract"
     folder.mkdir()
     program.write_text(
         f"#!{sys.executable}\n"
         "import sys\n"
-        "for page, _ in enumerate(open(sys.argv[1]), 1):\n"
-        f"    print(5, page, 1, 1, 1, 1, 0, 0, 9, 9, 95.0, {text!r}, sep='\\t')\n"
+        "for page, _ in enumerate(open(sys.argv[1])):\n"
+        f"    text = {texts!r}[page % {len(texts)}]\n"
+        "    print(5, page + 1, 1, 1, 1, 1, 0, 0, 9, 9, 95.0, text, sep='\\t')\n"
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     return f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
-def test_measure_scores_both_models_and_counts_what_misleads(tmp_path: Path) -> None:
+def test_measure_scores_both_models_and_counts_what_is_invented(tmp_path: Path) -> None:
     assert render_some(tmp_path / "plates", **{"held-out": 2}).returncode == 0
     data = tmp_path / "plates" / "held-out"
     for folder in data.iterdir():
         if folder.name != "9px":
             shutil.rmtree(folder)
     labels = json.loads((data / "9px" / "plates.json").read_text())
-    first = labels["000.png"]["text"].replace("-", " ")
+    first = labels["000.png"]["text"]
     SRGenerator(features=8, blocks=2).save_pretrained(tmp_path / "model")
     done = run(
         "measure.py", "--data", data, "--domain", tmp_path / "model", "--general", tmp_path / "model",
-        "--out", tmp_path / "out", path=stand_in(tmp_path / "bin", first),
+        "--out", tmp_path / "out", path=stand_in(tmp_path / "bin", ["", first, first, "B0GUS", first]),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out" / "9px.json").read_text())
-    for column in ("LR", "bicubic", "general", "domain", "original"):
-        assert result["readings"][column]["plates"] == 0.5, "the stand-in reads the first plate everywhere"
-        assert result["readings"][column]["confidently wrong"] == 0.5
+    right = {column: shares["plates"] for column, shares in result["readings"].items()}
+    assert right == {"LR": 0, "bicubic": 0.5, "general": 0.5, "domain": 0, "original": 0.5}
+    wrong = {column: shares["confident and wrong"] for column, shares in result["readings"].items()}
+    assert wrong == {"LR": 1, "bicubic": 0.5, "general": 0.5, "domain": 1, "original": 0.5}
     assert result["scores"]["general"] == result["scores"]["domain"]
     assert result["scores"]["domain"]["psnr_y"] != result["scores"]["bicubic"]["psnr_y"]
     assert [row["text"] for row in result["plates"]] == [label["text"] for label in labels.values()]
-    assert "| 9px | 50 / 50 / 50 / 50 / 50 | 50 / 50 / 50 / 50 / 50 |" in done.stdout
-    sheet = Image.open(tmp_path / "out" / "misleading.png")
-    assert sheet.size == (5 * 244, 20 + 108)
+    assert "| 9px | 0 / 50 / 50 / 0 / 50 | 50 / 50 / 100 | 100 / 100 / 100 |" in done.stdout
+    sheet = Image.open(tmp_path / "out" / "invented.png")
+    assert sheet.size == (5 * 244, 20 + 108), "the original of the second plate is misread, too"
 
 
 def test_measure_refuses_a_folder_without_plates(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ class Reading:
     """What the engine read, as `plain` writes it, and its least confidence in a word, 0 to 100."""
 
     text: str
-    confidence: float
+    confidence: int
 
 
 def plain(text: str) -> str:
@@ -73,7 +73,7 @@ def parse_tsv(table: str, count: int) -> list[Reading]:
         if cells[0] == "5":  # the level of words
             words[int(cells[1]) - 1].append((cells[11], float(cells[10])))
     return [
-        Reading(plain("".join(text for text, _ in page)), min((value for _, value in page), default=0.0))
+        Reading(plain("".join(text for text, _ in page)), round(min((value for _, value in page), default=0)))
         for page in words
     ]
 
