@@ -77,7 +77,7 @@ def _measure(generator: SRGenerator, side: int, runs: int) -> Point:
     with torch.inference_mode(), freed_memory_kept():
         upscale(generator, lr[:64, :64])
         _reset_peak()
-        with _timed_residual() as inside:
+        with timed_residual() as inside:
             first = seconds_of(lambda: upscale(generator, lr))
         peak = _peak()
         if runs == 1:  # so large that the first is as good as any
@@ -87,7 +87,7 @@ def _measure(generator: SRGenerator, side: int, runs: int) -> Point:
         conv()
         for _ in range(runs):
             if runs > 1:
-                with _timed_residual() as inside:
+                with timed_residual() as inside:
                     times["call"].append(seconds_of(lambda: upscale(generator, lr)))
                 times["network"].append(sum(inside))
             times["conv"].append(seconds_of(conv))
@@ -118,7 +118,7 @@ def _forward_seconds(generator: SRGenerator, pixels: np.ndarray, dtype: torch.dt
 
 
 @contextmanager
-def _timed_residual() -> Iterator[list[float]]:
+def timed_residual() -> Iterator[list[float]]:
     """Seconds of every call of the network inside `upscale`, which takes its residual."""
     plain = SRGenerator.residual
     seconds: list[float] = []
