@@ -116,7 +116,7 @@ class Explorer:
         names = ["Bicubic", *(["Fidelity", "Detail"] if len(ends) == 2 else ["Ours"])]
         original = session.known.hr if asked.test and session.known else None
         if original is not None:
-            names.append("Your photo")
+            names.append("Original")
         assert session.place is not None
         factor = session.view["full"][0] / lr.pixels.shape[1]
         loupe = look(lr, ends, session.place, factor, original)

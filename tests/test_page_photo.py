@@ -196,7 +196,7 @@ def test_known_picture(page: Page, tmp_path: Path) -> None:
     page.find("#test input").click()
     page.wait(lambda: "PSNR-Y" in page.facts)
     assert "96×80, was shrunk to 24×20, restored" in page.facts
-    page.wait(lambda: [name.text for name in page.all(".panel figcaption")][3:] == ["Your photo"])
+    page.wait(lambda: [name.text for name in page.all(".panel figcaption")][3:] == ["Original"])
     with Image.open(photo) as image:
         original = np.asarray(image)
     with Image.open(page.panels[3].partition("/file=")[2]) as image:
