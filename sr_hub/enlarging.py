@@ -12,11 +12,11 @@ from PIL import Image
 
 from sr_hub.animation import Animation, is_animated, read_animation, write_animation
 from sr_hub.consistency import Consistent, share_consistent
-from sr_hub.deep_color import raw_mode
-from sr_hub.encoding import cannot_keep, check_fits, write_picture, write_strips
+from sr_hub.encoding import cannot_keep, write_picture, write_strips
 from sr_hub.ensemble import DihedralEnsemble
+from sr_hub.fitting import PIXEL_BYTES, check_input, check_result
 from sr_hub.folders import Job, fingerprint, is_done, note_done
-from sr_hub.images import MAX_PIXELS, ImageError, Picture, open_image, read_picture
+from sr_hub.images import MAX_PIXELS, ImageError, Picture, read_picture
 from sr_hub.inference import Progress
 from sr_hub.memory import is_memory_error
 from sr_hub.provenance import add_provenance, hash_weights, program_name
@@ -28,8 +28,6 @@ from sr_hub.stripping import strip_metadata
 
 _LARGEST_STRIP = 2**28
 _STREAMED_PIXELS = 2**24  # from which on an input is not held, where its rows can be read one after the other
-_PIXEL_BYTES, _DEEP_PIXEL_BYTES = 12, 28  # that reading takes, at its peak, of 8 and of 16 bits; measured
-_LEAST_MEMORY = 2**24  # bytes that reading may take in any case
 _CHECKED_PIXELS = 2**20  # of the input; larger ones are not checked for consistency, which takes their result
 
 
@@ -119,7 +117,9 @@ class Enlarger:
         try:
             with Image.open(job.source) as image:
                 height, width = self.settings.target_size(image.height, image.width, self._scale)
-                source = 12 * image.height * image.width
+                source = PIXEL_BYTES * image.height * image.width
+        except Image.DecompressionBombError:
+            return self.memory_under_way  # alone
         except Exception:  # hostile bytes; reading it will tell
             return 0
         return source + min(12 * height * width, 3 * self._strip_bytes)
@@ -141,7 +141,7 @@ class Enlarger:
         least = _STREAMED_PIXELS if not self.settings.strip else most + 1
         if (opened := open_rows(job.source, least_pixels=least, max_pixels=most)) is not None:
             return Loaded(opened[0], content, rows=opened[1])
-        self._check_readable(job, most)
+        check_input(job.source, most, self.limits.memory)
         picture = read_picture(job.source, max_pixels=most)
         if not (self.settings.animated and is_animated(job.source, max_pixels=most)):
             return Loaded(picture, content)
@@ -163,15 +163,16 @@ class Enlarger:
         source, notices = strip_metadata(loaded.picture) if self.settings.strip else (loaded.picture, ())
         height, width = source.pixels.shape[:2]
         size = self.settings.target_size(height, width, self._scale)
-        self._check(job, *size, frames=1 if loaded.animation is None else len(loaded.animation.frames))
+        frames = 1 if loaded.animation is None else len(loaded.animation.frames)
+        check_result(job.target, size, frames, self.limits.memory)
         said = [*source.notices, *notices, *cannot_keep(source, job.target)]
         picture = self._described(source, size, loaded.content)
         shape = (*size, source.pixels.shape[2])
         try:
             consistent = None
             if loaded.animation is not None:
-                frames = self._stripped(loaded) if self.settings.strip else loaded.animation
-                animation = self._animation(frames, size, progress, said)
+                plain = self._stripped(loaded) if self.settings.strip else loaded.animation
+                animation = self._animation(plain, size, progress, said)
                 return Made(
                     picture, loaded.content, self._outcome(started, source, size, None, said), animation
                 )
@@ -218,28 +219,6 @@ class Enlarger:
                 write_animation(made.picture, made.animation, job.target)
         note_done(job, made.content, self.key)
         return made.outcome
-
-    def _check(self, job: Job, height: int, width: int, frames: int) -> None:
-        known = check_fits(job.target, height, width)
-        needed = (known.memory if frames == 1 else 8 * frames) * height * width
-        if needed > self.limits.memory:
-            what = f"{known.name} needs" if frames == 1 else f"{frames} frames need"
-            raise ImageError(
-                f"{job.target}: {what} {needed / 2**30:.2f} GiB of memory for {width}x{height}, expected at "
-                f"most {self.limits.memory / 2**30:.2f}; choose PNG or TIFF or raise --max-memory"
-            )
-
-    def _check_readable(self, job: Job, max_pixels: int) -> None:
-        """Whether the samples of the input fit into memory, by its header."""
-        with open_image(job.source, max_pixels=max_pixels) as image:
-            each = _DEEP_PIXEL_BYTES if ";16" in (raw_mode(image) or "") else _PIXEL_BYTES
-            needed = each * image.width * image.height
-        if needed > self.limits.memory and needed > _LEAST_MEMORY:
-            size = f"{image.width}x{image.height} pixels"
-            raise ImageError(
-                f"{job.source}: {size} need {needed / 2**30:.2f} GiB of memory to be read, expected at most "
-                f"{self.limits.memory / 2**30:.2f}; raise --max-memory"
-            )
 
     def _described(self, source: Picture, size: tuple[int, int], content: str) -> Picture:
         if self.settings.strip:

@@ -25,7 +25,7 @@ LAYERS = (
     {"publishing"},
     {"images", "degradations", "generator"},
     {"encoding", "stripping", "row_reader", "ensemble", "consistency"},
-    {"data", "inference", "provenance", "folders", "animation"},
+    {"data", "inference", "provenance", "folders", "fitting", "animation"},
     {"evaluation", "phases", "comparison", "streaming", "onnx_export", "settings"}
     | {"known_picture"},
     {"sheet", "enlarging", "measuring", "loupe", "page_words", "page_files"},
