@@ -52,8 +52,8 @@ TAIL = """
 - From 16.8 megapixels on, upright JPEG, PNG and TIFF inputs without alpha are read some rows at a time, too,
   where `pip install "sr_hub[large]"` installed pyvips: memory does not grow with the height. Other inputs are
   held: 12 bytes per pixel while they are read, 28 of 16-bit colour. What needs more than `--max-memory` is
-  refused before it is decoded. Measured with a tiny network and 1 GiB allowed: a JPEG of 100 megapixels to a PNG
-  of 1.6 gigapixels took 1.02 GB at its peak, program included.
+  refused before it is decoded. Measured with a tiny network and 1 GiB allowed: a JPEG of 100 megapixels to a
+  PNG of 1.6 gigapixels took 1.0 GiB at its peak, program included.
 - Inputs above 178,956,970 pixels are taken for decompression bombs; `--max-pixels` raises the limit.
 - Not read, as Pillow does not: TIFF with float colour, with 16-bit grey and alpha, and 16-bit grey that is
   big-endian with zero for white. Read with 8 bits: 16-bit CMYK and LAB (said), colour of more than 8 bits in
