@@ -165,7 +165,7 @@ class Enlarger:
         size = self.settings.target_size(height, width, self._scale)
         frames = 1 if loaded.animation is None else len(loaded.animation.frames)
         check_result(job.target, size, frames, self.limits.memory)
-        said = [*source.notices, *notices, *cannot_keep(source, job.target)]
+        said = [*source.notices, *notices, *cannot_keep(source.described_as(*size), job.target)]
         picture = self._described(source, size, loaded.content)
         shape = (*size, source.pixels.shape[2])
         try:

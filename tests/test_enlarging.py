@@ -78,6 +78,12 @@ def test_any_size(
     assert result.dpi is not None and result.dpi[0] == pytest.approx(100 * expected[1] / 16, abs=0.02)
 
 
+def test_a_resolution_that_no_longer_fits_is_said(tmp_path: Path, generator: SRGenerator) -> None:
+    source = photo(tmp_path / "a.png", dpi=(30000.0, 30000.0))
+    assert enlarge(generator, source, tmp_path / "b.jpg") == ("dpi too large for JPEG: dropped",)
+    assert enlarge(generator, source, tmp_path / "b.png") == ()
+
+
 def test_another_size_is_the_model_s_result_resized(tmp_path: Path, generator: SRGenerator) -> None:
     source = photo(tmp_path / "a.png")
     enlarge(generator, source, tmp_path / "b.png", Settings(scale=1, precision="fp32"))
