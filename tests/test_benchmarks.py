@@ -12,6 +12,7 @@ from PIL import Image
 from benchmarks import __main__ as command
 from benchmarks import machine, quality, report, scaling
 from benchmarks.contenders import Contender, Worker, filters
+from benchmarks.noise_levels import noise_level
 from benchmarks.quality import Result, compare
 from benchmarks.scores import read_scores, scores_table
 from benchmarks.startup import measure_startup
@@ -235,3 +236,12 @@ def test_peak_memory_is_that_since_the_reset() -> None:
     del block
     scaling._reset_peak()
     assert scaling._peak() - before < 2**25
+
+
+@pytest.mark.parametrize("deviation", [2.0, 8.0])
+def test_the_level_of_noise_is_found(deviation: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    ramp = torch.linspace(0.2, 0.8, 240).expand(1, 3, 240, 240)
+    noise = torch.randn(1, 1, 240, 240, generator=random) * deviation / 255
+    assert noise_level(ramp + noise) == pytest.approx(deviation, rel=0.1)
+    assert noise_level(ramp) < 0.01
