@@ -3,9 +3,9 @@
     python benchmarks/noise_levels.py FOLDER
     python benchmarks/noise_levels.py FOLDER --degradation photo
 
-A picture's noise is the standard deviation, in 8-bit levels, that Immerkaer's mask finds in the flattest fifth
-of its 12x12 patches (Fast Noise Variance Estimation, Computer Vision and Image Understanding 64, 1996). Patches
-that are mostly black or white are left out, as noise is cut off there.
+A picture's noise is the standard deviation, in 8-bit levels, that Immerkaer's mask finds in the flattest
+fifth of its 12x12 patches (Fast Noise Variance Estimation, Computer Vision and Image Understanding 64, 1996).
+Patches that are mostly black or white are left out, as noise is cut off there.
 """
 
 import argparse
