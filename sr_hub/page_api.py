@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 import gradio as gr
 from gradio import processing_utils
@@ -38,7 +40,7 @@ def add_api(service: Service, sessions: Sessions | None = None) -> ShortLived:
     """
     root = Path(get_upload_folder()).resolve()
     files = ShortLived(root, in_use=lambda folder: sessions is not None and sessions.holds(folder))
-    processing_utils.async_ssrf_protected_download = _refuse_address
+    processing_utils.async_ssrf_protected_download = partial(_own_file, root)
 
     def upscale(
         file: gr.FileData,
@@ -124,11 +126,22 @@ def add_api(service: Service, sessions: Sessions | None = None) -> ShortLived:
     return files
 
 
-async def _refuse_address(url: str, cache_dir: str) -> str:
-    """In the place of gradio's download: any client could make this machine fetch anything, of any size."""
-    raise gr.Error(
-        "expected an uploaded file, got an address: nothing is fetched here", print_exception=False
-    )
+async def _own_file(root: Path, url: str, cache_dir: str) -> str:
+    """An upload by its address, such as language models hand it in; in the place of gradio's download.
+
+    gradio would fetch any address: whoever asks could make this machine fetch anything, of any size.
+    """
+    path = Path(unquote(urlsplit(url).path).partition("/file=")[2]).resolve()
+    if not _is_upload(path, root):
+        raise gr.Error(
+            "expected an upload, got another address: nothing is fetched here", print_exception=False
+        )
+    return str(path)
+
+
+def _is_upload(path: Path, root: Path) -> bool:
+    """Whether it is a file of a folder inside the root, as uploads are."""
+    return path.parent.parent == root and path.is_file()
 
 
 @contextmanager
@@ -156,8 +169,7 @@ def _uploaded(file: Any, files: ShortLived) -> Iterator[Path]:
     if not isinstance(name, str):
         raise ValueError(f"file must be an uploaded file, got {type(file).__name__}")
     path = Path(name).resolve()
-    # An upload lies in a folder of its own inside the root.
-    if path.parent.parent != files.root or not path.is_file():
+    if not _is_upload(path, files.root):
         raise ValueError("file must be one that was uploaded and is still here, got another path")
     files.use(path.parent)
     yield path

@@ -4,7 +4,8 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from sr_hub import settings as work
+from sr_hub.allocator import give_back
 from sr_hub.consistency import given_back
 from sr_hub.encoding import write_picture
 from sr_hub.enlarging import Enlarger, Loaded, Outcome
@@ -254,7 +256,7 @@ class Service:
         enlarger = self._enlarger(path, settings, stopped)
         try:
             loaded = self._read(enlarger, job, settings)
-            with self._networks:
+            with self._one_network():
                 made = enlarger.make(job, loaded, _watched(progress, stopped), hold=True)
         except ImageError as error:
             raise _without_folders(error, path) from error
@@ -290,7 +292,7 @@ class Service:
             height, width, channels = pixels.shape
             size = settings.work.target_size(height, width, self.facts(settings.model).scale)
             _check_room(target, math.prod(size) * channels * pixels.itemsize)
-            with self._networks:
+            with self._one_network():
                 made = enlarger.make(job, loaded, _watched(progress, stopped))
             del loaded, pixels
             _stop_if(stopped)
@@ -322,7 +324,7 @@ class Service:
         except ImageError as error:
             raise _without_folders(error, path) from error
         _stop_if(stopped)
-        with self._networks:
+        with self._one_network():
             sr = upscale_picture(generator, known.lr, progress=_watched(progress, stopped))
         return Tested(known, sr, score(known, sr))
 
@@ -340,6 +342,16 @@ class Service:
         strips = (picture.pixels[row : row + _ROWS] for row in range(0, height, _ROWS))
         small = np.concatenate(list(resize_rows(strips, (height, width), size)))
         write_picture(Picture(round_to(np.uint8, small), icc_profile=picture.icc_profile), target)
+
+    @contextmanager
+    def _one_network(self) -> Iterator[None]:
+        """Waits for its turn; what the picture before left in memory is given back first."""
+        with self._networks:
+            give_back()
+            try:
+                yield
+            finally:
+                give_back()
 
     def _find(self, model: str) -> _Family:
         if self.models is not None and model not in self.models:
