@@ -1,7 +1,10 @@
 """The example of a domain of one's own: plates are drawn as their labels say, and measured right."""
 
+import argparse
 import json
 import os
+import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sr_hub.config import add_arguments, from_arguments
 from sr_hub.generator import SRGenerator
 
 FOLDER = Path(__file__).parent.parent / "examples" / "plates"
@@ -43,6 +47,17 @@ def render_some(out: Path, **changes: object) -> subprocess.CompletedProcess[str
     return run(
         "render.py", "--out", out, *(x for key, value in settings.items() for x in (f"--{key}", value))
     )
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/domain.md"])
+def test_the_commands_of_the_pages_are_understood(page: str) -> None:
+    text = (FOLDER.parent.parent / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    (command,) = re.findall(r"^python train.py (--data plates/train .*)$", text, re.MULTILINE)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    config = from_arguments(parser.parse_args(shlex.split(command)))
+    assert config.init == "clean" and config.degradation == "photo"
+    assert (config.patch_size + 8) * 4 <= 128, "crops must fit into the rendered pictures"
 
 
 def test_formats_give_letters_and_digits(example: dict[str, ModuleType]) -> None:
