@@ -1,6 +1,7 @@
 """``sr-hub upscale``: enlarge a picture or a folder of pictures."""
 
 import argparse
+import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -121,6 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError, OSError, RuntimeError: With one sentence to show: wrong arguments, no such model, or a
             single picture that cannot be read or written.
     """
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it says of broken files, we say by name
     if arguments.source.is_dir():
         return _run_folder(arguments)
     if arguments.shard:

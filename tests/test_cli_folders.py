@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -255,3 +256,15 @@ def test_a_full_disk_fails_what_does_not_fit_and_leaves_nothing_of_it(tmp_path: 
     assert "1 enlarged, 0 done before, 2 failed" in done.stdout and "File too large" in done.stderr
     pictures = [path.name for path in target.rglob("*") if path.is_file() and ".sr-hub" not in path.parts]
     assert sorted(pictures) == ["errors.jsonl", "small.png"]
+
+
+def test_what_the_decoder_logs_is_not_shown(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "in").mkdir()
+    # A TIFF file of 60000 samples per pixel, of which Pillow logs an error.
+    entries = [(256, 1), (257, 1), (277, 60000)]
+    directory = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+    (tmp_path / "in" / "a.tif").write_bytes(head + directory + bytes(4))
+    done = subprocess.run(command(model, tmp_path / "in", tmp_path / "out"), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["sr-hub"]
