@@ -1,5 +1,8 @@
 """The page's programming interface, by its own client and by what a hostile one would send."""
 
+import asyncio
+import base64
+import io
 import json
 import os
 import re
@@ -219,14 +222,58 @@ def test_files_that_nobody_uploaded_are_not_read(
         assert "event: error" in stream and "event: complete" not in stream
 
 
-def test_addresses_are_not_fetched(url: str, client: Client) -> None:
+def test_addresses_are_not_fetched(url: str, client: Client, cache: Path, photo: Path) -> None:
     """Also not those that gradio would fetch: whoever asks could fill the disk with them."""
     for address in ("http://192.0.2.1/a.png", "https://192.0.2.1/a.png"):
         with pytest.raises(
-            AppError, match="expected an uploaded file, got an address: nothing is fetched here"
+            AppError, match="expected an upload, got another address: nothing is fetched here"
         ):
             client.predict(file=handle_file(address), api_name="/upscale")
         assert "event: error" in call(url, "upscale", [{"path": address}])
+    for name in (f"/{photo}", f"{cache}/../{photo.parent.name}/{photo.name}"):
+        with pytest.raises(AppError, match="got another address"):
+            client.predict(file=handle_file(f"{url}/gradio_api/file={name}"), api_name="/upscale")
+
+
+def test_language_models_can_use_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a picture inside the request, and by the address of an upload."""
+    mcp = pytest.importorskip("mcp", reason="MCP IS NOT TESTED: pip install 'sr_hub[mcp]'")
+    from mcp.client.streamable_http import streamablehttp_client
+
+    photo = make_photo(tmp_path, "photo.png")
+    expected = np.asarray(upscale(SRGenerator.from_pretrained(), photo))
+
+    async def ask(url: str) -> None:
+        inside = f"data:image/png;base64,{base64.b64encode(photo.read_bytes()).decode()}"
+        with urlopen(upload_of(photo, url), timeout=60) as answer:
+            address = f"{url}/gradio_api/file={json.load(answer)[0]}"
+        async with (
+            streamablehttp_client(f"{url}/gradio_api/mcp/") as (read, write, _),
+            mcp.ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            assert [tool.name for tool in (await session.list_tools()).tools] == ["upscale", "compare"]
+            for file in (inside, address):
+                answer = await session.call_tool("upscale", {"file": file, "model": "clean"})
+                assert not answer.isError, answer
+                images = [part for part in answer.content if part.type == "image"]
+                with Image.open(io.BytesIO(base64.b64decode(images[0].data))) as image:
+                    assert np.array_equal(np.asarray(image.convert("RGB")), expected)
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    with gr.Blocks() as page:
+        files = add_api(Service(device="cpu"))
+    _, address, _ = page.queue().launch(prevent_thread_lock=True, quiet=True, mcp_server=True)
+    asyncio.run(ask(address.rstrip("/")))
+    page.close()
+    files.close()
+
+
+def upload_of(path: Path, url: str) -> Request:
+    """The request that hands a file in."""
+    head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{path.name}"\r\n\r\n'
+    body = head.encode() + path.read_bytes() + b"\r\n--x--\r\n"
+    return Request(f"{url}/gradio_api/upload", body, {"Content-Type": "multipart/form-data; boundary=x"})
 
 
 def test_the_readme_s_snippet_runs(
