@@ -44,6 +44,7 @@ class TrainConfig:
         None, "which blend of a family --init takes, 0 (detail) to 1 (pixel loss)"
     )
     seed: int = option(0, "random seed of weights, crops and degradations")
+    mirror: bool = option(True, "learn crops mirrored and turned, too; --no-mirror for text and plates")
 
     scale: Literal[2, 3, 4] = option(4, "output pixels per input pixel, each way")
     features: int = option(48, "channels of the network's trunk; multiples of 16 are fastest")

@@ -198,9 +198,10 @@ class _Run:
         keys = [int(key) for key in seeds]
         share = count // self.world_size
         mine = keys[:count] if whole else keys[self.rank * share : (self.rank + 1) * share]
+        turn = keys[count] if config.mirror else keys[count] & ~7  # the shift stays
         return self.crops.batch(
             mine,
-            keys[count],
+            turn,
             config.patch_size if pixel else config.adversarial_patch_size,
             config.scale,
             self.degradation,

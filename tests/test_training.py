@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,12 +64,32 @@ def flags(config: TrainConfig) -> list[str]:
         default = TrainConfig.__dataclass_fields__[name].default
         if value != default:
             flag = f"--{name.replace('_', '-')}"
-            arguments += [flag] if value is True else [flag, str(value)]
+            if isinstance(value, bool):
+                arguments += [flag if value else flag.replace("--", "--no-")]
+            else:
+                arguments += [flag, str(value)]
     return arguments
 
 
 def command(config: TrainConfig) -> list[str]:
     return [sys.executable, str(ROOT / "train.py"), *flags(config)]
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_crops_are_mirrored_unless_told_not_to(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: bool
+) -> None:
+    turns = []
+    batch = training.Crops.batch
+
+    def recorded(crops: training.Crops, keys: list[int], turn: int, *rest: Any) -> Any:
+        turns.append(turn)
+        return batch(crops, keys, turn, *rest)
+
+    monkeypatch.setattr(training.Crops, "batch", recorded)
+    train(replace(settings(material, tmp_path / "run"), mirror=mirror, adversarial_steps=0))
+    assert len(turns) == 12 and len({turn // 8 for turn in turns}) > 6  # shifted all the same
+    assert any(turn % 8 for turn in turns) == mirror
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
