@@ -53,7 +53,9 @@ def main() -> int:
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument(
-        "--model", default=DEFAULT_MODEL, help="bundled name, model folder or Hub repository (default: clean)"
+        "--model",
+        default=DEFAULT_MODEL,
+        help="bundled name, model folder or Hub repository (default: %(default)s)",
     )
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--gpus", type=float, default=0, help="of each worker (default: 0)")

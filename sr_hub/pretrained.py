@@ -19,7 +19,7 @@ FIDELITY_FILE = "fidelity.safetensors"
 """Beside the weights of a GAN model: those of the pixel-loss model it was fine-tuned from."""
 
 BUNDLED = Path(__file__).parent / "bundled"
-DEFAULT_MODEL = "clean"
+DEFAULT_MODEL = "photo"
 
 DEFAULT_FIDELITY = 0.5
 """Blend of a family's two ends when none is asked for."""

@@ -26,8 +26,7 @@ LAYERS = (
     {"images", "degradations", "generator"},
     {"encoding", "stripping", "row_reader", "ensemble", "consistency"},
     {"data", "inference", "provenance", "folders", "fitting", "animation"},
-    {"evaluation", "phases", "comparison", "streaming", "onnx_export", "settings"}
-    | {"known_picture"},
+    {"evaluation", "phases", "comparison", "streaming", "onnx_export", "settings"} | {"known_picture"},
     {"sheet", "enlarging", "measuring", "loupe", "page_words", "page_files"},
     {"pipeline", "service"},
     {"page_viewer", "page_controls", "page_sessions"},

@@ -27,6 +27,7 @@ from sr_hub.generator import SRGenerator
 from sr_hub.images import read_picture
 from sr_hub.inference import upscale
 from sr_hub.page_api import add_api
+from sr_hub.pretrained import DEFAULT_MODEL
 from sr_hub.service import Limits, Service
 
 
@@ -132,7 +133,7 @@ def test_the_interface_is_typed(client: Client) -> None:
     names = ["file", "model", "fidelity", "scale", "width", "consistency", "format"]
     assert [p["parameter_name"] for p in parameters] == names
     defaults = [p["parameter_default"] for p in parameters if p["parameter_has_default"]]
-    assert defaults == ["clean", None, None, None, False, "png"]
+    assert defaults == [DEFAULT_MODEL, None, None, None, False, "png"]
     assert parameters[-1]["type"] == {"enum": ["png", "tiff", "webp", "jpeg"]}
     assert "path" in parameters[0]["type"]["properties"]
     assert "sr-hub upscale" in functions["/upscale"]["description"]

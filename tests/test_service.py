@@ -112,7 +112,9 @@ def test_only_allowed_models(model: str, tmp_path: Path) -> None:
     assert service.facts(DEFAULT_MODEL).name == DEFAULT_MODEL
     source = photo(tmp_path / "a.png")
     for name in (model, "user/name", "/etc"):
-        with pytest.raises(ValueError, match=f"model must be one of clean here, got '{name}'"):
+        with pytest.raises(
+            ValueError, match=f"model must be one of {', '.join(bundled_models())} here, got '{name}'"
+        ):
             service.enlarge(source, Settings(name))
         with pytest.raises(ValueError, match="model must be one of"):
             service.generator(name)
