@@ -19,6 +19,7 @@ from PIL import Image
 
 from sr_hub.config import add_arguments, from_arguments
 from sr_hub.generator import SRGenerator
+from sr_hub.pretrained import DEFAULT_MODEL
 
 FOLDER = Path(__file__).parent.parent / "examples" / "plates"
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # fonts that are there wherever the tests run
@@ -56,7 +57,8 @@ def test_the_commands_of_the_pages_are_understood(page: str) -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     config = from_arguments(parser.parse_args(shlex.split(command)))
-    assert config.init == "clean" and config.degradation == "photo"
+    assert config.init == DEFAULT_MODEL and config.degradation == "photo"
+    assert not config.mirror, "letters are never mirrored"
     assert (config.patch_size + 8) * 4 <= 128, "crops must fit into the rendered pictures"
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from sr_hub.evaluation import Evaluation, Sample
 from sr_hub.measuring import measure
 from sr_hub.metrics import LPIPS
-from sr_hub.pretrained import find_model
+from sr_hub.pretrained import DEFAULT_MODEL, find_model
 
 COLUMNS = ("LR", "bicubic", "general", "domain", "original")
 CONFIDENT = 80
@@ -170,7 +170,7 @@ def main() -> int:
     """The exit code: 1 if a model, a folder, a file or tesseract is missing."""
     parser = argparse.ArgumentParser(description="Score a general and a domain model on held-out plates.")
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="plates/held-out")
-    parser.add_argument("--general", default="clean", metavar="MODEL", help="default: %(default)s")
+    parser.add_argument("--general", default=DEFAULT_MODEL, metavar="MODEL", help="default: %(default)s")
     parser.add_argument("--domain", required=True, metavar="MODEL", help="name, folder or Hub repository")
     parser.add_argument(
         "--fidelity", type=float, default=1.0, help="of models with two ends (default: %(default)s)"
