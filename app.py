@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as sr_hub.cli does, before torch is loaded
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported: nothing is sent anywhere
 
 from gradio.utils import get_upload_folder  # noqa: E402

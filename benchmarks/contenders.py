@@ -130,7 +130,7 @@ def _environment() -> dict[str, str]:
     # Waiting threads of one contender must not take the cores of the next.
     folders = [str(WORKER.parent.parent), os.environ.get("PYTHONPATH", "")]
     return os.environ | {
-        "OMP_WAIT_POLICY": "passive",
-        "KMP_BLOCKTIME": "0",
+        "GOMP_SPINCOUNT": "3000",
+        "KMP_BLOCKTIME": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, folders)),
     }

@@ -2,6 +2,7 @@
 
 import statistics
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from sr_hub.data import decode
 from sr_hub.evaluation import Pair
 from sr_hub.metrics import LPIPS, psnr_y
 
+_REST = 0.01  # seconds, until the threads of the contender before have stopped waiting
 SLOW = 3.0
 """Seconds per output megapixel from which a contender is timed once only."""
 
@@ -82,6 +84,7 @@ def compare(
             if index and statistics.median(tally.seconds or [0.0]) > SLOW:
                 continue
             file = folder / "sr.png"
+            time.sleep(_REST)
             answer = worker.ask({"lr": str(pair.lr)} | ({} if index else {"sr": str(file)}))
             if answer is None:
                 continue
