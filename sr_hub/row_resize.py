@@ -36,13 +36,15 @@ def resize_rows(
         Strips ``(h, new W, C)`` of the same dtype, rounded and clamped.
     """
     rows, columns = (_taps(old, new) for old, new in zip(size, new_size, strict=True))
+    # Not each row's own last one: mirrored at the edge of a tiny picture, a row may need more than the next.
+    last = np.maximum.accumulate(rows.indices.max(axis=1))
     held, first, done = np.empty((0,)), 0, 0
     dtype: np.dtype = np.dtype(np.uint8)
     for strip in strips:
         dtype = strip.dtype
         wide = _resize_columns(_premultiply(strip), columns)
         held = wide if held.ndim == 1 else np.concatenate([held, wide])
-        ready = int(np.searchsorted(rows.indices.max(axis=1), first + len(held)))
+        ready = int(np.searchsorted(last, first + len(held)))
         for start in range(done, ready, _ROWS_AT_ONCE):
             stop = min(start + _ROWS_AT_ONCE, ready)
             part = _Taps(rows.indices[start:stop] - first, rows.weights[start:stop])

@@ -47,7 +47,9 @@ def url(models: tuple[str, str], cache: Path) -> Iterator[str]:
     """A page with nothing but the interface, which allows the family alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(cache))
-        service = Service(Limits(megabytes=1, output_megapixels=0.5), "cpu", models=["clean", models[0]])
+        service = Service(
+            Limits(megabytes=1, output_megapixels=0.5), "cpu", models=["clean", DEFAULT_MODEL, models[0]]
+        )
         with gr.Blocks() as page:
             files = add_api(service)
         _, address, _ = page.queue().launch(prevent_thread_lock=True, quiet=True, show_error=False)
@@ -184,7 +186,7 @@ def test_bad_files_get_one_sentence_and_leave_nothing(
 
 def test_only_models_that_are_allowed(client: Client, models: tuple[str, str], photo: Path) -> None:
     for name in (models[1], "/etc", "user/name", ""):
-        with pytest.raises(AppError, match=r"model must be one of clean, .*/family here, got "):
+        with pytest.raises(AppError, match=r"model must be one of clean, photo, .*/family here, got "):
             client.predict(file=handle_file(str(photo)), model=name, api_name="/upscale")
 
 

@@ -43,7 +43,11 @@ def nothing_to_complain_of(page: Page, server: Server) -> Iterator[None]:
     page.open()
     yield
     assert page.complaints() == []
-    assert "Traceback" not in server.log.read_text()
+    # The browser may still ask for a file that went with its picture; the server logs that as an error.
+    ends = re.findall(
+        r"^Traceback.*?^(?=\S)(?!Traceback)(.*?)$", server.log.read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert [end for end in ends if not re.match(r"FileNotFoundError: .*/gradio/sr_hub-", end)] == []
 
 
 @pytest.fixture(scope="module")

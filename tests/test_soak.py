@@ -3,6 +3,7 @@
 import itertools
 import shutil
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -50,11 +51,14 @@ def photo(path: Path, width: int, height: int, seed: int) -> Path:
 def bad_files(folder: Path, index: int) -> list[tuple[Path, str]]:
     """Files that a client hands in by mistake or not, and what it must be told."""
     whole = photo(folder / f"whole-{index}.jpg", 200, 160, index).read_bytes()
-    bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xff\xff\0\0\xff\xff\x08\x02\0\0\0\x40\x94\x8a\xa9"
+    chunks = (b"IHDR" + b"\0\0\xff\xff" * 2 + b"\x08\x02\0\0\0", b"IDAT" + bytes(index))
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
+        (len(chunk) - 4).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4) for chunk in chunks
+    )
     contents = {
         "text": (b"not an image " * (index + 1), "expected an image file, got a file of unknown"),
         "cut": (whole[: len(whole) // 2], "expected a whole image file, got a broken one"),
-        "bomb": (bomb + bytes(index), "the picture has 4294.8 megapixels, at most 64 are taken here"),
+        "bomb": (bomb, "the picture has 4294.8 megapixels, at most 64 are taken here"),
     }
     files = []
     for name, (content, message) in contents.items():
