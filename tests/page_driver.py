@@ -18,8 +18,10 @@ import pytest
 import torch
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import ElementClickInterceptedException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from sr_hub.generator import SRGenerator
@@ -100,6 +102,14 @@ def make_photo(folder: Path, name: str = "Straße <b>1.png", size: tuple[int, in
     return path
 
 
+class _Element(WebElement):
+    """One that is clicked when nothing lies above it any more, as what fades away may for a moment."""
+
+    def click(self) -> None:
+        wait = WebDriverWait(self.parent, 20, 0.05, [ElementClickInterceptedException])
+        wait.until(lambda _: super(_Element, self).click() or True)
+
+
 class Page:
     """A browser with the page in it, by the words of someone who uses it."""
 
@@ -113,7 +123,9 @@ class Page:
         return self
 
     def find(self, selector: str) -> Any:
-        return self.browser.find_element(By.CSS_SELECTOR, selector)
+        """The first of its kind, which the page may still be drawing."""
+        wait = WebDriverWait(self.browser, 20, 0.05)
+        return wait.until(lambda browser: browser.find_element(By.CSS_SELECTOR, selector))
 
     def all(self, selector: str) -> list[Any]:
         return self.browser.find_elements(By.CSS_SELECTOR, selector)
@@ -200,6 +212,7 @@ def browse(folder: Path, url: str) -> Iterator[Page]:
     options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
+    browser._web_element_cls = _Element
     try:
         yield Page(browser, downloads, url)
     finally:
