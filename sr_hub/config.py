@@ -22,8 +22,9 @@ _AT_LEAST_ONE = (
     "discriminator_features", "checkpoint_every", "log_every",
 )  # fmt: skip
 _NOT_NEGATIVE = (
-    "pixel_steps", "adversarial_steps", "warmup_steps", "validate_every", "max_minutes", "clip_gradient",
-    "expansion", "threads", "pixel_weight", "grid_weight", "content_weight", "adversarial_weight", "seed",
+    "pixel_steps", "adversarial_steps", "warmup_steps", "validate_every", "max_minutes", "budget_minutes",
+    "clip_gradient", "expansion", "threads", "seed",
+    "pixel_weight", "grid_weight", "content_weight", "adversarial_weight",
 )  # fmt: skip
 
 
@@ -47,8 +48,8 @@ class TrainConfig:
     mirror: bool = option(True, "learn crops mirrored and turned, too; --no-mirror for text and plates")
 
     scale: Literal[2, 3, 4] = option(4, "output pixels per input pixel, each way")
-    features: int = option(48, "channels of the network's trunk; multiples of 16 are fastest")
-    blocks: int = option(8, "gated residual blocks of three convolutions each")
+    features: int = option(64, "channels of the network's trunk; multiples of 16 are fastest")
+    blocks: int = option(9, "residual blocks of two convolutions each")
 
     pixel_steps: int = option(100_000, "steps of phase 1, pixel loss; 0 skips it")
     adversarial_steps: int = option(20_000, "steps of phase 2, content and adversarial loss; 0 skips it")
@@ -58,7 +59,7 @@ class TrainConfig:
     optimizer: Literal["muon", "adam"] = option(
         "muon", "phase 1: orthogonalised momentum for convolutions, or Adam for all"
     )
-    learning_rate: float = option(3e-3, "peak step size of phase 1")
+    learning_rate: float = option(1.5e-3, "peak step size of phase 1")
     final_learning_rate: float = option(0.0, "step size at the end of a phase, as a share of the peak")
     warmup_steps: int = option(100, "steps until the peak learning rate, each phase")
     ema_decay: float = option(0.999, "decay a step of the weight average that is evaluated and saved")
@@ -83,17 +84,21 @@ class TrainConfig:
         "VGG19 layers before activation and their weights",
     )
     vgg: str = option("timm/vgg19.tv_in1k", "VGG19 weights: a safetensors file or a Hub repository")
-    discriminator_features: int = option(48, "channels of the discriminator's first level")
+    discriminator_features: int = option(64, "channels of the discriminator's first level")
 
     validate_every: int = option(1000, "steps between validations; 0 validates at the end only")
     checkpoint_every: int = option(500, "steps between checkpoints")
     log_every: int = option(50, "steps between lines of metrics.jsonl")
+    budget_minutes: float = option(
+        0.0, "end each phase, its learning rate brought down, after so many minutes; 0 goes by steps alone"
+    )
     max_minutes: float = option(0.0, "stop cleanly with a checkpoint after so many minutes; 0 does not")
     memory_limit: float = option(8.0, "decoded images are kept in memory up to so many GB, else read anew")
     device: Literal["auto", "cpu", "cuda"] = option("auto", "where to train")
     precision: Literal["auto", "bf16", "fp32"] = option("auto", "autocast type; auto: bf16 where it is fast")
     threads: int = option(0, "CPU threads; 0 leaves torch's choice")
     compile: bool = option(False, "torch.compile the networks (pays on a GPU)")
+    graph: bool = option(True, "on a GPU, record a step as a CUDA graph and replay it")
     tensorboard: bool = option(False, "also write TensorBoard events (extra: tensorboard)")
 
     license: str | None = option(None, "licence of the weights, as the Hub writes it, such as apache-2.0")

@@ -1,9 +1,10 @@
 """Training crops from any folder of images, drawn from (seed, phase, step) alone."""
 
 import logging
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from sr_hub.degradations import MARGIN, Degradation
+from sr_hub.degradations import MARGIN, Degradation, moved
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +58,13 @@ SHIFTS = 8
 class Batch:
     """``hr`` ``(N, 3, scale*P, scale*P)`` and its ``lr`` ``(N, 3, P, P)``, both in [0, 1].
 
-    ``shift`` is a random place, down and right in HR pixels, for networks that look at windows of ``sr``.
+    ``shift`` ``(2,)``, whole numbers, is a random place, down and right in HR pixels, for networks that look
+    at windows of ``sr``.
     """
 
     hr: Tensor
     lr: Tensor
-    shift: tuple[int, int] = (0, 0)
+    shift: Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.int64))
 
 
 class Crops:
@@ -108,7 +110,7 @@ class Crops:
                 f"(unreadable or smaller than {smallest} pixels)"
             )
         areas = [height * width for height, width in self.sizes]
-        self.area_ends = torch.tensor(list(accumulate(areas)))
+        self.area_ends = list(accumulate(areas))
         self.buffer = torch.cat(decoded).to(device) if decoded is not None else None
         self.pool = ThreadPoolExecutor() if self.buffer is None else None
         logger.info(
@@ -128,19 +130,27 @@ class Crops:
             self._skip(path, f"unreadable ({error})")
             return None
 
-    def crop(self, generator: torch.Generator, side: int) -> Tensor:
-        """One random square ``(side, side, 3)`` uint8."""
-        position = int(torch.randint(int(self.area_ends[-1]), (), generator=generator))
-        index = int(torch.searchsorted(self.area_ends, position, right=True))
+    def place(self, generator: torch.Generator, side: int) -> tuple[int, int, int]:
+        """Index of a random image, and top and left of a random square of ``side`` in it."""
+        draws = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+        index = bisect_right(self.area_ends, int(draws[0] * self.area_ends[-1]))
         height, width = self.sizes[index]
-        top = int(torch.randint(height - side + 1, (), generator=generator))
-        left = int(torch.randint(width - side + 1, (), generator=generator))
+        return index, int(draws[1] * (height - side + 1)), int(draws[2] * (width - side + 1))
+
+    def _cut(self, places: list[tuple[int, int, int]], side: int) -> Tensor:
+        """The squares at ``places``: ``(N, side, side, 3)`` uint8 on ``device``."""
         if self.buffer is None:
-            image = torch.from_numpy(np.array(decode(self.paths[index])))
-        else:
-            end = 3 * int(self.area_ends[index])
-            image = self.buffer[end - 3 * height * width : end].view(height, width, 3)
-        return image[top : top + side, left : left + side]
+            assert self.pool is not None
+            images = self.pool.map(lambda place: decode(self.paths[place[0]]), places)
+            found = zip(places, images, strict=True)
+            cut = [image[top : top + side, left : left + side] for (_, top, left), image in found]
+            return torch.from_numpy(np.stack(cut)).to(self.device)
+        widths = [self.sizes[index][1] for index, _, _ in places]
+        starts = [
+            3 * (self.area_ends[index] - self.sizes[index][0] * width + top * width + left)
+            for (index, top, left), width in zip(places, widths, strict=True)
+        ]
+        return (stack if self.device.type == "cpu" else gather)(self.buffer, starts, widths, side)
 
     def batch(
         self, keys: list[int], turn: int, patch_size: int, scale: int, degradation: Degradation
@@ -157,8 +167,8 @@ class Crops:
         """
         side = (patch_size + 2 * MARGIN) * scale
         generators = [torch.Generator().manual_seed(key) for key in keys]
-        crops = (self.pool.map if self.pool else map)(lambda g: self.crop(g, side), generators)
-        hr = torch.stack(list(crops)).to(self.device).permute(0, 3, 1, 2).float() / 255
+        squares = self._cut([self.place(generator, side) for generator in generators], side)
+        hr = squares.permute(0, 3, 1, 2).float() / 255
         if turn & 1:
             hr = hr.flip(2)
         if turn & 2:
@@ -172,8 +182,29 @@ class Crops:
         return Batch(
             hr.contiguous(memory_format=torch.channels_last),
             lr.contiguous(memory_format=torch.channels_last),
-            shift=(turn // 8 % SHIFTS, turn // 64 % SHIFTS),
+            shift=moved(torch.tensor([turn // 8 % SHIFTS, turn // 64 % SHIFTS]), self.device),
         )
+
+
+def stack(buffer: Tensor, starts: list[int], widths: list[int], side: int) -> Tensor:
+    """Squares of images that lie in ``buffer`` one after the other: ``(N, side, side, 3)``.
+
+    Args:
+        buffer: One-dimensional; images row by row, three samples a pixel.
+        starts: Places of the squares' first samples.
+        widths: Of their images, in pixels.
+        side: In pixels.
+    """
+    shape, strides = (side, side, 3), [(3 * width, 3, 1) for width in widths]
+    return torch.stack([buffer.as_strided(shape, *at) for at in zip(strides, starts, strict=True)])
+
+
+def gather(buffer: Tensor, starts: list[int], widths: list[int], side: int) -> Tensor:
+    """What `stack` gives, by one kernel: many small copies would keep a GPU waiting."""
+    start, width = moved(torch.tensor([starts, widths]), buffer.device).view(2, -1, 1, 1).unbind()
+    row = torch.arange(side, device=buffer.device).view(1, -1, 1)
+    sample = torch.arange(3 * side, device=buffer.device)
+    return buffer[start + 3 * width * row + sample].unflatten(2, (side, 3))
 
 
 def smallest_side(patch_size: int, scale: int) -> int:

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 def runs_on_onednn(x: Tensor) -> bool:
     """Whether oneDNN's calls that fuse two steps may take ``x``: only where no gradient is ever asked."""
+    if torch.is_grad_enabled():  # asked first: torch.compile follows it, but not the next
+        return False
     return torch.is_inference_mode_enabled() and x.device.type == "cpu" and _works(x.dtype)
 
 
 @cache
 def _works(dtype: torch.dtype) -> bool:
-    """Whether the fused call is there and right for ``dtype``: torch does not promise to keep it."""
+    """Whether the fused calls are there and right for ``dtype``: torch does not promise to keep it."""
     if not torch.backends.mkldnn.is_available() or dtype not in (torch.float32, torch.bfloat16):
         return False
     if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -26,7 +28,8 @@ def _works(dtype: torch.dtype) -> bool:
         conv = nn.Conv2d(2, 2, 3, padding=1).to(dtype)
     x = torch.linspace(-1, 1, 32).view(1, 2, 4, 4).to(dtype)
     try:
-        return torch.allclose(_fused_leaky_conv(conv, x), F.leaky_relu(conv(x), 0.1), atol=0.02)
+        leaky = torch.allclose(_fused_leaky_conv(conv, x), F.leaky_relu(conv(x), 0.1), atol=0.02)
+        return leaky and torch.allclose(_fused_add_conv(x.clone(), conv, x), x + conv(x), atol=0.02)
     except (AttributeError, RuntimeError, TypeError):  # gone, built without it, or with other arguments
         return False
 
@@ -38,11 +41,25 @@ def _fused_leaky_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
     )
 
 
+def _fused_add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor) -> Tensor:
+    ones = [1, 1]  # padding, stride, dilation
+    return torch.ops.mkldnn._convolution_pointwise_.binary(
+        x, h, conv.weight, conv.bias, ones, ones, ones, 1, "add", 1.0, None, [], None
+    )
+
+
 def leaky_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """``leaky_relu(conv(x), 0.1)`` for a 3x3 convolution; in inference in one pass over memory."""
     if runs_on_onednn(x):
         return _fused_leaky_conv(conv, x)
     return F.leaky_relu(conv(x), 0.1, inplace=not torch.is_grad_enabled())
+
+
+def add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor) -> Tensor:
+    """``x + conv(h)`` for a 3x3 convolution; in inference in one pass over memory, written into ``x``."""
+    if runs_on_onednn(h):
+        return _fused_add_conv(x, conv, h)
+    return x + conv(h) if torch.is_grad_enabled() else x.add_(conv(h))
 
 
 def multiplies_exactly(x: Tensor) -> bool:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 def orthogonalise(matrices: Tensor) -> Tensor:
     """The nearest semi-orthogonal matrices, roughly: all singular values are brought near 1.
 
-    Five quintic Newton-Schulz iterations with the coefficients of Jordan et al., "Muon" (2024).
+    Five quintic Newton-Schulz iterations with the coefficients of Jordan et al., "Muon" (2024), on a GPU in
+    bf16 as there.
 
     Args:
         matrices: ``(N, R, C)``, any scale.
@@ -20,11 +21,13 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x = matrices if wide else matrices.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-12)
+    if x.is_cuda:
+        x = x.bfloat16()
     for _ in range(5):
         gram = x @ x.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
         x = torch.baddbmm(x, polynomial, x, beta=3.4445)
-    return x if wide else x.mT
+    return (x if wide else x.mT).to(matrices.dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -35,11 +38,13 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         params: Weights of two or more dimensions.
-        learning_rate: Step size.
+        learning_rate: Step size; a tensor where a CUDA graph is to see it change.
         momentum: Decay of the momentum.
     """
 
-    def __init__(self, params: Iterable[Tensor], learning_rate: float, momentum: float = 0.95) -> None:
+    def __init__(
+        self, params: Iterable[Tensor], learning_rate: float | Tensor, momentum: float = 0.95
+    ) -> None:
         super().__init__(params, {"lr": learning_rate, "momentum": momentum})
 
     @torch.no_grad()
@@ -48,21 +53,25 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             raise ValueError("Muon takes no closure")
         for group in self.param_groups:
-            directions: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(weight)
-                momentum = state["momentum_buffer"].mul_(group["momentum"]).add_(weight.grad)
-                direction = weight.grad.add(momentum, alpha=group["momentum"]).float()
-                directions[weight.shape].append((weight, direction.flatten(1)))
-            for pairs in directions.values():
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if not weights:
+                continue
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+            gradients = [weight.grad for weight in weights]
+            momenta = [self.state[weight]["momentum_buffer"] for weight in weights]
+            torch._foreach_mul_(momenta, group["momentum"])
+            torch._foreach_add_(momenta, gradients)
+            directions = torch._foreach_add(gradients, momenta, alpha=group["momentum"])
+            alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+            for weight, direction in zip(weights, directions, strict=True):
+                alike[weight.shape].append((weight, direction.float().flatten(1)))
+            for pairs in alike.values():
                 updates = orthogonalise(torch.stack([direction for _, direction in pairs]))
-                step_size = group["lr"] * 0.2 * math.sqrt(max(updates.shape[1:]))
-                for (weight, _), update in zip(pairs, updates, strict=True):
-                    weight.add_(update.view(weight.shape), alpha=-step_size)
+                updates = updates * (group["lr"] * (0.2 * math.sqrt(max(updates.shape[1:]))))
+                moved = [weight for weight, _ in pairs]
+                torch._foreach_sub_(moved, list(updates.view(-1, *moved[0].shape)))
 
 
 def split_weights(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:

@@ -1,6 +1,8 @@
 """The two training phases: what one step does and what a checkpoint must keep of it."""
 
 import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -24,6 +26,7 @@ from sr_hub.losses import (
     pixel_loss,
 )
 from sr_hub.optimizers import Muon, split_weights
+from sr_hub.step_graph import StepGraph
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -56,20 +59,32 @@ class Optimizers:
     """
 
     def __init__(self, model: nn.Module, kind: str, learning_rate: float) -> None:
+        device = next(model.parameters()).device
+
+        def adam(parameters: Iterable[Tensor], rate: float) -> torch.optim.Adam:
+            return torch.optim.Adam(
+                parameters, _rate(rate, device), betas=(0.9, 0.99), capturable=device.type == "cuda"
+            )
+
         if kind == "muon":
             matrices, rest = split_weights(model)
             self.all: list[torch.optim.Optimizer] = [
-                Muon(matrices, learning_rate),
-                torch.optim.Adam(rest, learning_rate / 8, betas=(0.9, 0.99)),
+                Muon(matrices, _rate(learning_rate, device)),
+                adam(rest, learning_rate / 8),
             ]
+            self.peaks = [learning_rate, learning_rate / 8]
         else:
-            self.all = [torch.optim.Adam(model.parameters(), learning_rate, betas=(0.9, 0.99))]
-        self.peaks = [optimizer.param_groups[0]["lr"] for optimizer in self.all]
+            self.all = [adam(model.parameters(), learning_rate)]
+            self.peaks = [learning_rate]
 
     def set_rate(self, rate: float) -> None:
         """Sets the step sizes to ``rate`` times their peaks."""
         for optimizer, peak in zip(self.all, self.peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * rate
+            group = optimizer.param_groups[0]
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(peak * rate)
+            else:
+                group["lr"] = peak * rate
 
     def step(self) -> None:
         """Moves every weight that has a gradient."""
@@ -90,7 +105,7 @@ class Optimizers:
             restore_optimizer(optimizer, tensors, f"{prefix}{index}")
 
 
-class _Averaged:
+class _Averaged(ABC):
     """A generator in training beside the exponential moving average of its weights."""
 
     def __init__(
@@ -105,18 +120,38 @@ class _Averaged:
             expand(self.generator, expansion, config.seed)
         self.device, self.bf16 = device, bf16
         self.steps = 0
+        self.newest = torch.ones((), device=device)  # weight of the newest step in the average
         self.run = torch.compile(self.generator) if config.compile else self.generator
+        alone = not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
+        self.take: Callable[..., dict[str, Tensor]] = self.take_step
+        if device.type == "cuda" and config.graph and alone:
+            self.take = StepGraph(self.take_step)
 
     def autocast(self) -> torch.autocast | nullcontext[None]:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
-    @torch.no_grad()
-    def average(self) -> None:
+    @property
+    @abstractmethod
+    def all_optimizers(self) -> "list[Optimizers]":
+        """What moves the weights of this phase's networks."""
+
+    @abstractmethod
+    def take_step(self, lr: Tensor, hr: Tensor, shift: Tensor) -> dict[str, Tensor]:
+        """One step on the tensors of a `Batch`, at the rate that the optimizers have."""
+
+    def step(self, batch: Batch, rate: float) -> dict[str, Tensor]:
+        for optimizers in self.all_optimizers:
+            optimizers.set_rate(rate)
         self.steps += 1
         decay = min(self.config.ema_decay, (1 + self.steps) / (10 + self.steps))  # forgets the random start
+        self.newest.fill_(1 - decay)
+        return self.take(batch.lr, batch.hr, batch.shift)
+
+    @torch.no_grad()
+    def average(self) -> None:
         current = merged_weights(self.generator)
-        averages = dict(self.ema.named_parameters())
-        torch._foreach_lerp_(list(averages.values()), [current[name] for name in averages], 1 - decay)
+        for name, average in self.ema.named_parameters():
+            average.lerp_(current[name], self.newest)
 
     def descend(self, loss: Tensor, model: nn.Module, optimizers: "Optimizers") -> None:
         model.zero_grad(set_to_none=True)
@@ -147,11 +182,14 @@ class PixelPhase(_Averaged):
         super().__init__(start, config, device, bf16, expansion=config.expansion)
         self.optimizers = Optimizers(self.generator, config.optimizer, config.learning_rate)
 
-    def step(self, batch: Batch, rate: float) -> dict[str, Tensor]:
-        self.optimizers.set_rate(rate)
+    @property
+    def all_optimizers(self) -> list[Optimizers]:
+        return [self.optimizers]
+
+    def take_step(self, lr: Tensor, hr: Tensor, shift: Tensor) -> dict[str, Tensor]:
         with self.autocast():
-            sr = self.run(batch.lr)
-        loss = pixel_loss(sr.float(), batch.hr, self.config.pixel_loss)
+            sr = self.run(lr)
+        loss = pixel_loss(sr.float(), hr, self.config.pixel_loss)
         self.descend(loss, self.generator, self.optimizers)
         self.average()
         return {"pixel_loss": loss.detach()}
@@ -194,15 +232,17 @@ class AdversarialPhase(_Averaged):
         if config.compile:
             self.content.compile()
 
-    def step(self, batch: Batch, rate: float) -> dict[str, Tensor]:
-        self.generator_optimizers.set_rate(rate)
-        self.discriminator_optimizers.set_rate(rate)
+    @property
+    def all_optimizers(self) -> list[Optimizers]:
+        return [self.generator_optimizers, self.discriminator_optimizers]
+
+    def take_step(self, lr: Tensor, hr: Tensor, shift: Tensor) -> dict[str, Tensor]:
         config = self.config
         with self.autocast():
-            sr = self.run(batch.lr)
-            pixel = pixel_loss(sr.float(), batch.hr, "l1")
-            grid = grid_loss(sr.float(), batch.hr, config.scale)
-            sr, hr = _window(sr, batch.shift), _window(batch.hr, batch.shift)
+            sr = self.run(lr)
+            pixel = pixel_loss(sr.float(), hr, "l1")
+            grid = grid_loss(sr.float(), hr, config.scale)
+            sr, hr = _window(sr, shift), _window(hr, shift)
             self.discriminator.requires_grad_(False)
             sr_logits = self.discriminator(sr)
             content = self.content(sr, hr)
@@ -246,14 +286,16 @@ class AdversarialPhase(_Averaged):
         self.discriminator_optimizers.load(tensors, "discriminator_optimizer")
 
 
-def _window(image: Tensor, shift: tuple[int, int]) -> Tensor:
+def _window(image: Tensor, shift: Tensor) -> Tensor:
     """``image`` without `SHIFTS` rows and columns, from ``shift`` on.
 
     The gradients of strides and pools repeat every 2, 4, 8 pixels. Always in one place on the grid of LR
     pixels, they would draw that grid into ``sr``.
     """
-    height, width = (side - SHIFTS for side in image.shape[-2:])
-    return image[..., shift[0] : shift[0] + height, shift[1] : shift[1] + width]
+    for dimension, first in zip((-2, -1), shift, strict=True):
+        kept = torch.arange(image.shape[dimension] - SHIFTS, device=image.device)
+        image = image.index_select(dimension, kept + first)
+    return image.contiguous(memory_format=torch.channels_last)
 
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:
@@ -266,6 +308,11 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
     flat /= dist.get_world_size()
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view(gradient.shape))
+
+
+def _rate(value: float, device: torch.device) -> float | Tensor:
+    """A step size: in a tensor on a GPU, where a `StepGraph` must see it change."""
+    return torch.tensor(value, device=device) if device.type == "cuda" else value
 
 
 def _placed(module: M, device: torch.device) -> M:

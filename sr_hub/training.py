@@ -87,13 +87,21 @@ def _device(name: str, rank: int) -> torch.device:
         return torch.device("cpu")
     device = torch.device("cuda", rank % torch.cuda.device_count())
     torch.cuda.set_device(device)
+    torch.backends.cudnn.benchmark = True  # all batches of a phase have one shape
     return device
 
 
-def learning_rate_factor(step: int, steps: int, warmup: int, final: float) -> float:
-    """Share of the peak learning rate at ``step`` of ``steps``: linear warm-up, then half a cosine."""
+def learning_rate_factor(step: int, progress: float, warmup: int, final: float) -> float:
+    """Share of the peak learning rate: linear warm-up over the first steps, then half a cosine.
+
+    Args:
+        step: Steps taken before.
+        progress: How much of the phase is over, 0 to 1.
+        warmup: Steps until the peak.
+        final: Share at the end.
+    """
     warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
-    return warm * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    return warm * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 class _Run:
@@ -116,6 +124,7 @@ class _Run:
         self.vgg = find_vgg(config.vgg) if config.adversarial_steps else None
         self.start = self._start_weights()
         self.seconds_before = 0.0
+        self.spent = {"pixel": 0.0, "adversarial": 0.0}  # seconds in each phase's loop
         self.stop = False
 
     def _start_weights(self) -> SRGenerator:
@@ -155,6 +164,7 @@ class _Run:
         if found:
             done |= found[1]["done"]
             self.seconds_before = found[1]["seconds"]
+            self.spent |= found[1].get("spent", {})
         self._trim_metrics(done)
         with self._signals():
             generator = self.start
@@ -163,7 +173,7 @@ class _Run:
                 steps = self.config.pixel_steps if name == "pixel" else self.config.adversarial_steps
                 if not steps:
                     continue
-                if done[name] == steps and (self.folder / f"{name}.safetensors").exists():
+                if (self.folder / f"{name}.safetensors").exists():
                     generator = self._load_end(name)
                 else:
                     tensors = found[0] if found and done[name] else None
@@ -212,16 +222,18 @@ class _Run:
     ) -> bool:
         """Trains ``phase`` to its end; False when it was stopped before."""
         config = self.config
-        first = done[name]
+        first, before, started = done[name], self.spent[name], time.monotonic()
         pending: list[dict[str, Tensor]] = []
         bar = tqdm(total=steps, initial=first, desc=name, unit="step", disable=self.rank > 0, mininterval=5)
         with bar:
             for step in range(first, steps):
-                rate = learning_rate_factor(step, steps, config.warmup_steps, config.final_learning_rate)
+                progress = max(step / steps, self._budget_used(name))
+                rate = learning_rate_factor(step, progress, config.warmup_steps, config.final_learning_rate)
                 pending.append(phase.step(self._batch(name, step), rate))
                 done[name] = step + 1
+                self.spent[name] = before + time.monotonic() - started
                 bar.update()
-                last = step + 1 == steps
+                last = step + 1 == steps or self._budget_used(name) == 1
                 stopping = self._should_stop()
                 saving = last or stopping or (step + 1) % config.checkpoint_every == 0
                 if saving or (step + 1) % config.log_every == 0:
@@ -231,9 +243,12 @@ class _Run:
                 if last or (config.validate_every and (step + 1) % config.validate_every == 0):
                     self._validate(name, step + 1, phase.ema)
                 if saving and self.rank == 0:
-                    facts = {"name": f"{name}-{step + 1}", "done": done, "seconds": self._seconds()}
+                    clocks = {"spent": self.spent, "seconds": self._seconds()}
+                    facts = {"name": f"{name}-{step + 1}", "done": done, **clocks}
                     save_checkpoint(self.folder, phase.state(), facts)
-                if stopping and not last:
+                if last:
+                    break
+                if stopping:
                     logger.warning(
                         "stopped at step %d of %d; the same command goes on from here", step + 1, steps
                     )
@@ -242,6 +257,17 @@ class _Run:
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
+
+    def _budget_used(self, name: str) -> float:
+        """The share of the phase's ``budget_minutes`` that is over, the same in all processes."""
+        if not self.config.budget_minutes:
+            return 0.0
+        seconds = self.spent[name]
+        if self.world_size > 1:
+            slowest = torch.tensor(seconds, device=self.device)
+            dist.all_reduce(slowest, op=dist.ReduceOp.MAX)
+            seconds = slowest.item()
+        return min(1.0, seconds / (60 * self.config.budget_minutes))
 
     def _should_stop(self) -> bool:
         limit = self.config.max_minutes * 60

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sr_hub.data import Crops, decode, list_images, smallest_side
+from sr_hub.data import Crops, decode, gather, list_images, smallest_side, stack
 from sr_hub.degradations import DEGRADATIONS
 
 CPU = torch.device("cpu")
@@ -74,6 +75,15 @@ def test_streamed_and_kept_images_give_the_same_batches(folder: Path, degradatio
     assert kept.lr.shape == (4, 3, 4, 4)
 
 
+@pytest.mark.parametrize("cut", [stack, gather])
+def test_squares_are_cut_out_of_the_buffer(cut: Callable[..., torch.Tensor]) -> None:
+    images = [torch.randint(0, 256, size, dtype=torch.uint8) for size in ((20, 30, 3), (16, 9, 3))]
+    buffer = torch.cat([image.flatten() for image in images])
+    starts = [3 * (2 * 30 + 5), 3 * (20 * 30 + 8 * 9 + 1)]  # row 2, column 5; row 8, column 1
+    squares = cut(buffer, starts, [30, 9], 8)
+    assert torch.equal(squares, torch.stack([images[0][2:10, 5:13], images[1][8:16, 1:9]]))
+
+
 def test_a_pair_depends_on_its_key_only(folder: Path) -> None:
     found = crops(folder)
     together = found.batch([1, 2, 3], 0, 4, 4, DEGRADATIONS["photo"])
@@ -100,12 +110,17 @@ def test_large_images_are_drawn_more_often(folder: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     counts = torch.zeros(3)
     for _ in range(3000):
-        position = torch.randint(int(found.area_ends[-1]), (), generator=generator)
-        counts[int(torch.searchsorted(found.area_ends, position, right=True))] += 1
+        index, top, left = found.place(generator, 48)
+        counts[index] += 1
+        height, width = found.sizes[index]
+        assert 0 <= top <= height - 48 and 0 <= left <= width - 48
     assert torch.allclose(counts.double() / 3000, areas / areas.sum(), atol=0.04)
 
 
 def test_all_shifts_are_drawn(folder: Path) -> None:
     found = crops(folder)
-    shifts = {found.batch([1], turn, 4, 4, DEGRADATIONS["bicubic"]).shift for turn in range(0, 512, 8)}
+    shifts = {
+        tuple(found.batch([1], turn, 4, 4, DEGRADATIONS["bicubic"]).shift.tolist())
+        for turn in range(0, 512, 8)
+    }
     assert shifts == {(down, right) for down in range(8) for right in range(8)}

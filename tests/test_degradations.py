@@ -1,4 +1,5 @@
 import io
+import math
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sr_hub.degradations import DEGRADATIONS, bicubic, jpeg, photo
+from sr_hub.degradations import DEGRADATIONS, bicubic, blur, jpeg, photo
 from sr_hub.resample import downscale_bicubic
 
 
@@ -38,6 +39,20 @@ def test_bicubic_is_imresize_on_8_bits() -> None:
     hr = picture()
     lr = bicubic(hr, 4, generators(0, 1, 2))
     assert torch.equal(lr, downscale_bicubic(hr, 4, round_to_8_bits=True))
+
+
+def test_blur_is_a_convolution_with_a_turned_gaussian() -> None:
+    hr = torch.rand(2, 3, 21, 34, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    draws = torch.tensor([[0.9, 0.1, 0.25], [0.5, 0.5, 0.0]], dtype=torch.float64)
+    result = blur(hr, draws, widest=2.4)
+    padded = torch.nn.functional.pad(hr, (7,) * 4, mode="replicate")
+    y, x = torch.meshgrid(*[torch.arange(-7.0, 8.0, dtype=torch.float64)] * 2, indexing="ij")
+    for image, (a, b, turn), blurred in zip(padded, draws.tolist(), result, strict=True):
+        long, short, angle = 0.1 + 2.3 * a, 0.1 + 2.3 * b, math.pi * turn
+        u, v = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+        kernel = torch.exp(-(u**2) / (2 * long**2) - v**2 / (2 * short**2))
+        expected = torch.nn.functional.conv2d(image[:, None], (kernel / kernel.sum())[None, None])[:, 0]
+        torch.testing.assert_close(blurred, expected, rtol=0, atol=1e-12)
 
 
 def test_photo_depends_on_each_images_generator_only() -> None:

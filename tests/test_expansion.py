@@ -39,7 +39,7 @@ def test_merged_weights_make_the_plain_network_equal() -> None:
 def test_it_is_a_row_of_three_convolutions_beside_the_plain_one() -> None:
     generator = tiny()
     expand(generator, 2, seed=0)
-    convolution = trained(generator).body
+    convolution = trained(generator).blocks[0].conv2
     expansion, plain = convolution.parametrizations.weight[0], convolution.parametrizations.weight.original
     x = torch.randn(1, 8, 6, 6)
     row = F.conv2d(x, expansion.expand[..., None, None])
@@ -55,7 +55,7 @@ def test_only_3x3_kernels_of_the_trunk_are_expanded() -> None:
     expanded = {
         name.split(".parametrizations")[0] for name, _ in generator.named_parameters() if "squeeze" in name
     }
-    assert expanded == {"blocks.0.conv1", "blocks.0.conv2", "blocks.0.conv3", "body", "tail"}
+    assert expanded == {"blocks.0.conv1", "blocks.0.conv2", "tail"}
 
 
 def test_merged_names_are_those_of_a_plain_network() -> None:

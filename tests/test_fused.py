@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sr_hub.fused import add_nearest, leaky_conv, multiplies_exactly, runs_on_onednn
+from sr_hub.fused import add_conv, add_nearest, leaky_conv, multiplies_exactly, runs_on_onednn
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
 
@@ -41,6 +41,23 @@ def test_leaky_conv(layout: torch.memory_format, dtype: torch.dtype, tolerance: 
     with torch.inference_mode():
         fused = leaky_conv(conv, x.to(dtype).contiguous(memory_format=layout))
     assert fused.dtype == dtype
+    torch.testing.assert_close(fused.float(), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 4e-2)])
+def test_add_conv(layout: torch.memory_format, dtype: torch.dtype, tolerance: float) -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(8, 8, 3, padding=1)
+    x, h = torch.randn(2, 8, 6, 5), torch.randn(2, 8, 6, 5)
+    expected = x + conv(h)
+    assert torch.equal(add_conv(x, conv, h), expected)  # with gradients nothing is changed in place
+    conv.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
+    with torch.inference_mode():
+        stream = x.to(dtype).contiguous(memory_format=layout)
+        fused = add_conv(stream, conv, h.to(dtype).contiguous(memory_format=layout))
+    assert fused.dtype == dtype
+    assert fused.data_ptr() == stream.data_ptr()
     torch.testing.assert_close(fused.float(), expected, rtol=0, atol=tolerance)
 
 

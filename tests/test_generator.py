@@ -37,6 +37,19 @@ def test_starts_near_nearest_neighbour() -> None:
     assert 0 < difference < 0.2
 
 
+def test_every_block_is_heard() -> None:
+    """A block whose signal fades on the way to the output costs its time for nothing."""
+    generator, lr = tiny(blocks=8), torch.rand(1, 3, 24, 24)
+    with torch.no_grad():
+        sr = generator(lr)
+        for block in generator.blocks:
+            silenced = copy.deepcopy(block.state_dict())
+            for weight in block.parameters():
+                weight.zero_()
+            assert (generator(lr) - sr).abs().mean() > 1e-4
+            block.load_state_dict(silenced)
+
+
 def test_every_parameter_gets_a_finite_gradient() -> None:
     generator = tiny().train()
     (generator(torch.rand(1, 3, 12, 12)) - 0.3).square().mean().backward()
@@ -135,8 +148,8 @@ def test_equal_seeds_give_equal_networks() -> None:
     ("arguments", "message"),
     [
         ({"scale": 5}, "scale must be 2, 3 or 4, got 5"),
-        ({"features": 0}, "at least 1, got 0 and 8"),
-        ({"blocks": 0}, "at least 1, got 48 and 0"),
+        ({"features": 0}, "at least 1, got 0 and 9"),
+        ({"blocks": 0}, "at least 1, got 64 and 0"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, int], message: str) -> None:

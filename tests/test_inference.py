@@ -99,14 +99,14 @@ def test_the_default_tile_is_bounded_by_memory(generator: SRGenerator) -> None:
         for dtype in (torch.bfloat16, torch.float32)
     }
     for dtype, size in sizes.items():
-        assert 48 * dtype.itemsize * (size + 2 * 27) ** 2 <= 2**25
+        assert 48 * dtype.itemsize * (size + 2 * 18) ** 2 <= 2**25
     assert sizes[torch.bfloat16] > 500 > sizes[torch.float32] > 300
 
 
 def test_progress_counts_tiles_over_all_images(generator: SRGenerator) -> None:
     calls: list[tuple[int, int]] = []
-    upscale(generator, torch.rand(2, 3, 60, 8), tile_size=21, progress=lambda *call: calls.append(call))
-    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]  # 60 rows, radius 9: ceil((60 - 18) / 21) = 2 tiles each
+    upscale(generator, torch.rand(2, 3, 60, 8), tile_size=24, progress=lambda *call: calls.append(call))
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]  # 60 rows, radius 6: ceil((60 - 12) / 24) = 2 tiles each
 
 
 # Kinds of input

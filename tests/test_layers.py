@@ -18,7 +18,7 @@ LAYERS = (
     | {"page_pictures"}
     | {"fused", "allocator"}
     | {"whole_files", "row_resize", "memory", "strip_writers", "png_chunks"}
-    | {"discriminator", "losses", "optimizers", "expansion", "config", "checkpoint", "curves"}
+    | {"discriminator", "losses", "optimizers", "expansion", "config", "checkpoint", "curves", "step_graph"}
     | {"loopback_hub"},
     {"training_record"},
     {"model_card"},

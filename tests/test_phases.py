@@ -147,7 +147,7 @@ def test_content_and_discriminator_see_the_window_that_the_batch_says(vgg: Path)
     phase, seen = adversarial(vgg), []
     phase.discriminator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     phase.content.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1]))
-    shifted = Batch(batch().hr, batch().lr, shift=(3, 5))
+    shifted = Batch(batch().hr, batch().lr, shift=torch.tensor([3, 5]))
     phase.step(shifted, 1.0)
     window = shifted.hr[..., 3 : 3 + 24, 5 : 5 + 24]
     assert [tuple(image.shape[-2:]) for image in seen] == [(24, 24)] * 3

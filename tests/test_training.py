@@ -177,6 +177,24 @@ def test_a_time_limit_stops_cleanly_and_the_same_call_goes_on(
     assert_equal_weights(tmp_path, whole)
 
 
+def test_a_budget_ends_each_phase_with_its_learning_rate_brought_down(material: Path, tmp_path: Path) -> None:
+    """Stopped half-way, the clock of the phase goes on with the same call; a finished phase stays so."""
+    settled = replace(settings(material, tmp_path), pixel_steps=10**6, adversarial_steps=10**6, log_every=1)
+    config = replace(settled, budget_minutes=0.04)
+    assert train(replace(config, max_minutes=0.02)) is None
+    spent = json.loads((tmp_path / "checkpoint.json").read_text())["spent"]["pixel"]
+    assert 0 < spent < 2.4
+    assert train(config) == tmp_path / "model"
+    spent = json.loads((tmp_path / "checkpoint.json").read_text())["spent"]
+    assert 2.4 <= spent["pixel"] < 5 and 2.4 <= spent["adversarial"] < 5
+    for phase in ("pixel", "adversarial"):
+        rates = [line["rate"] for line in lines(tmp_path) if line["phase"] == phase and "rate" in line]
+        assert max(rates) > 0.9 and rates[-1] < 0.1
+    before = weights(tmp_path)
+    assert train(config) == tmp_path / "model"
+    assert all(torch.equal(before[name], value) for name, value in weights(tmp_path).items())
+
+
 def test_a_signal_stops_with_a_checkpoint(material: Path, tmp_path: Path) -> None:
     config = replace(settings(material, tmp_path), pixel_steps=100_000, checkpoint_every=100_000)
     process = subprocess.Popen(command(config), stderr=subprocess.PIPE, text=True)
@@ -323,7 +341,7 @@ def test_training_pushes_its_model(material: Path, tmp_path: Path, hub: Loopback
     }  # fmt: skip
     pulled = SRGenerator.from_pretrained("me/my-run", token=hub.token, cache_dir=tmp_path / "cache")
     assert torch.equal(
-        pulled.body.weight, SRGenerator.from_pretrained(tmp_path / "my-run" / "model").body.weight
+        pulled.tail.weight, SRGenerator.from_pretrained(tmp_path / "my-run" / "model").tail.weight
     )
     for path in (tmp_path / "my-run").rglob("*"):
         assert path.is_dir() or hub.token.encode() not in path.read_bytes(), f"{path} holds the token"
@@ -395,12 +413,12 @@ def test_wrong_settings_end_in_one_sentence(
 
 def test_a_folder_with_other_settings_is_refused(material: Path, tmp_path: Path, whole: Path) -> None:
     config = replace(settings(material, whole), batch_size=4, learning_rate=1e-4)
-    with pytest.raises(ValueError, match=r"batch_size was 2, is 4, learning_rate was 0.003, is 0.0001"):
+    with pytest.raises(ValueError, match=r"batch_size was 2, is 4, learning_rate was 0.0015, is 0.0001"):
         train(config)
 
 
 def test_the_learning_rate_rises_then_follows_half_a_cosine() -> None:
-    assert learning_rate_factor(0, 100, 10, 0.1) == pytest.approx(0.1)
-    assert learning_rate_factor(50, 100, 10, 0.1) == pytest.approx(0.55)
-    assert learning_rate_factor(99, 100, 10, 0.1) == pytest.approx(0.1, abs=1e-3)
-    assert learning_rate_factor(0, 100, 0, 0.0) == 1.0
+    assert learning_rate_factor(0, 0.0, 10, 0.1) == pytest.approx(0.1)
+    assert learning_rate_factor(50, 0.5, 10, 0.1) == pytest.approx(0.55)
+    assert learning_rate_factor(99, 0.99, 10, 0.1) == pytest.approx(0.1, abs=1e-3)
+    assert learning_rate_factor(0, 0.0, 0, 0.0) == 1.0
