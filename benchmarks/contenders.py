@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from sr_hub.precision import resolve_precision
 from sr_hub.pretrained import DEFAULT_FIDELITY, bundled_models, find_model
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -34,13 +37,19 @@ def filters() -> list[Contender]:
 
 
 def ours(models: list[str] | None = None) -> list[Contender]:
-    """Each model, the bundled ones if none is named: in bf16 at each of ``FIDELITIES`` where it has two ends,
-    and in fp32."""
+    """Each model, the bundled ones if none is named, at each of ``FIDELITIES`` where it has two ends.
+
+    In bf16 where this processor has instructions for it, and then once in fp32, too; else in fp32 alone.
+    """
+    fast = resolve_precision("auto", torch.device("cpu")) == torch.bfloat16
     found = []
     for model in models or bundled_models():
         two_ends = find_model(model).fidelity is not None
-        bf16 = [("bf16", share) for share in (FIDELITIES if two_ends else (None,))]
-        for precision, share in [*bf16, ("fp32", DEFAULT_FIDELITY if two_ends else None)]:
+        shares = FIDELITIES if two_ends else (None,)
+        variants: list[tuple[str, float | None]] = [("bf16" if fast else "fp32", share) for share in shares]
+        if fast:
+            variants.append(("fp32", DEFAULT_FIDELITY if two_ends else None))
+        for precision, share in variants:
             which = "" if share is None else f", fidelity {share:g}"
             options = {"model": model, "fidelity": share, "precision": precision}
             found.append(Contender(f"ours: {Path(model).name}{which}, {precision}", "sr_hub", options))

@@ -115,6 +115,9 @@ def plot_front(results: Sequence[Result], path: Path) -> None:
     """Quality against time, both measures: up and to the left is better. A line joins each of our models."""
     shown = [result for result in results if result.seconds is not None]
     with_lpips = any(result.lpips is not None for result in shown)
+    fidelities: dict[str, list[Result]] = {}
+    for result in shown:
+        fidelities.setdefault(_line(result.name), []).append(result)
     figure, axes = plt.subplots(1, 1 + with_lpips, figsize=(6 + 6 * with_lpips, 4.8), squeeze=False)
     panels: list[tuple[Axes, str, str]] = [(axes[0][0], "psnr_y", "PSNR-Y, dB")]
     if with_lpips:
@@ -129,11 +132,9 @@ def plot_front(results: Sequence[Result], path: Path) -> None:
             model, _, settings = result.name.removeprefix("ours: ").partition(", ")
             ours = result.name.startswith("ours")
             if ours:
-                lines.setdefault(f"{model} {settings.rpartition(', ')[2]}", []).append(
-                    (result.seconds, value)
-                )
+                lines.setdefault(_line(result.name), []).append((result.seconds, value))
             name = f"{model} {settings.removeprefix('fidelity ')}" if ours else result.name.split(" (")[0]
-            beside_line = ours and settings.endswith("bf16")
+            beside_line = ours and len(fidelities[_line(result.name)]) > 1
             axis.plot(result.seconds, value, "o" if ours else "s", color="tab:red" if ours else "tab:grey")
             axis.annotate(
                 name,
@@ -151,6 +152,12 @@ def plot_front(results: Sequence[Result], path: Path) -> None:
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
     _save(figure, path)
+
+
+def _line(name: str) -> str:
+    """Which of our models, in which precision: ``ours: clean, bf16`` of any fidelity."""
+    parts = name.split(", ")
+    return f"{parts[0]}, {parts[-1]}"
 
 
 def plot_scaling(points: Sequence[dict[str, Any]], path: Path) -> None:

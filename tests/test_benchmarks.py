@@ -20,6 +20,7 @@ from benchmarks.workers import make_pictures, measure_workers, workers_table
 from sr_hub.evaluation import find_pairs
 from sr_hub.generator import SRGenerator
 from sr_hub.metrics import psnr_y
+from sr_hub.precision import has_fast_bf16
 from sr_hub.pretrained import bundled_models
 
 ROOT = Path(__file__).parent.parent
@@ -96,7 +97,9 @@ def test_the_command_writes_json_tables_and_pictures(data: Path, tmp_path: Path)
     assert command.main([*arguments, "--parts", "quality", "scaling"]) == 0
     content = json.loads((out / "benchmark.json").read_text())
     names = [result["name"] for result in content["quality"]]
-    assert names == ["ours: model, bf16", "ours: model, fp32", "bicubic (Pillow)", "Lanczos (Pillow)"]
+    precisions = ["bf16", "fp32"] if has_fast_bf16(torch.device("cpu")) else ["fp32"]
+    ours = [f"ours: model, {precision}" for precision in precisions]
+    assert names == [*ours, "bicubic (Pillow)", "Lanczos (Pillow)"]
     assert content["quality"][0]["time_over_ours"] == 1
     assert content["pictures"] == {"Tiny": 2}
     (point,) = content["scaling"]
@@ -105,7 +108,7 @@ def test_the_command_writes_json_tables_and_pictures(data: Path, tmp_path: Path)
     assert content["machine"]["torch"] == torch.__version__
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert f"torch {torch.__version__}" in text and "| ours: model, bf16 | " in text
+    assert f"torch {torch.__version__}" in text and f"| {ours[0]} | " in text
     assert report.quality_table([]).splitlines()[0] in (out / "benchmark.md").read_text()
     for name in ("quality_time.png", "scaling.png"):
         assert Image.open(out / name).size[0] > 400

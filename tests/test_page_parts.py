@@ -64,7 +64,7 @@ def test_wrong_values_are_told(
 def test_facts_of_a_bundled_family_hold_its_scores() -> None:
     facts = Service().facts("clean")
     text = facts_text(facts)
-    assert text.startswith("4× · 0.44 million weights · two ends · licence: apache-2.0")
+    assert text.startswith("4× · 0.69 million weights · two ends · licence: apache-2.0")
     claim = facts.claims[0]
     assert (
         f"| {claim.dataset} | {claim.fidelity:g} | {claim.sr['psnr']:.2f} | {claim.sr['lpips']:.3f} |" in text
