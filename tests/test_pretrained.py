@@ -106,8 +106,8 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (torch.full((8,), float("nan")), "tail.bias must be finite, got NaN or infinity"),
-        (torch.zeros(8, dtype=torch.int32), "tail.bias must be of floating point, got torch.int32"),
+        (torch.full((48,), float("nan")), "tail.bias must be finite, got NaN or infinity"),
+        (torch.zeros(48, dtype=torch.int32), "tail.bias must be of floating point, got torch.int32"),
     ],
 )
 def test_weights_that_are_no_numbers(tmp_path: Path, value: torch.Tensor, message: str) -> None:
