@@ -84,7 +84,7 @@ class TrainConfig:
         "VGG19 layers before activation and their weights",
     )
     vgg: str = option("timm/vgg19.tv_in1k", "VGG19 weights: a safetensors file or a Hub repository")
-    discriminator_features: int = option(64, "channels of the discriminator's first level")
+    discriminator_features: int = option(48, "channels of the discriminator's first level")
 
     validate_every: int = option(1000, "steps between validations; 0 validates at the end only")
     checkpoint_every: int = option(500, "steps between checkpoints")

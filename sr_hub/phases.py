@@ -122,9 +122,8 @@ class _Averaged(ABC):
         self.steps = 0
         self.newest = torch.ones((), device=device)  # weight of the newest step in the average
         self.run = torch.compile(self.generator) if config.compile else self.generator
-        alone = not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
         self.take: Callable[..., dict[str, Tensor]] = self.take_step
-        if device.type == "cuda" and config.graph and alone:
+        if device.type == "cuda" and config.graph and not _beside_others():
             self.take = StepGraph(self.take_step)
 
     def autocast(self) -> torch.autocast | nullcontext[None]:
@@ -300,7 +299,7 @@ def _window(image: Tensor, shift: Tensor) -> Tensor:
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:
     """Averages gradients over all processes, in one message; does nothing in a single one."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if not _beside_others():
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
@@ -308,6 +307,11 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
     flat /= dist.get_world_size()
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view(gradient.shape))
+
+
+def _beside_others() -> bool:
+    """Whether this process trains together with others."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def _rate(value: float, device: torch.device) -> float | Tensor:
