@@ -71,7 +71,7 @@ def describe_model(name: str, hub: HubOptions) -> dict[str, Any]:
     config = generator.config
     facts: dict[str, Any] = {
         "model": name,
-        "architecture": f"{type(generator).__name__}: {config['blocks']} residual blocks, "
+        "architecture": f"{type(generator).__name__}: {config['blocks']} gated residual blocks, "
         f"{config['features']} channels, x{config['scale']}",
         **config,
         "parameters": sum(value.numel() for value in generator.parameters()),

@@ -49,7 +49,7 @@ class TrainConfig:
 
     scale: Literal[2, 3, 4] = option(4, "output pixels per input pixel, each way")
     features: int = option(64, "channels of the network's trunk; multiples of 16 are fastest")
-    blocks: int = option(9, "residual blocks of two convolutions each")
+    blocks: int = option(7, "gated residual blocks of two convolutions each")
 
     pixel_steps: int = option(100_000, "steps of phase 1, pixel loss; 0 skips it")
     adversarial_steps: int = option(20_000, "steps of phase 2, content and adversarial loss; 0 skips it")

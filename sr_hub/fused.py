@@ -28,23 +28,39 @@ def _works(dtype: torch.dtype) -> bool:
         conv = nn.Conv2d(2, 2, 3, padding=1).to(dtype)
     x = torch.linspace(-1, 1, 32).view(1, 2, 4, 4).to(dtype)
     try:
-        leaky = torch.allclose(_fused_leaky_conv(conv, x), F.leaky_relu(conv(x), 0.1), atol=0.02)
-        return leaky and torch.allclose(_fused_add_conv(x.clone(), conv, x), x + conv(x), atol=0.02)
+        pairs = (
+            (_fused_leaky_conv(conv, x), F.leaky_relu(conv(x), 0.1)),
+            (_fused_sigmoid_conv(conv, x), conv(x).sigmoid()),
+            (_fused_gated_conv(conv, x, x), F.relu(conv(x) * x)),
+            (_fused_add_conv(x.clone(), conv, x), x + conv(x)),
+        )
+        return all(torch.allclose(fused, plain, atol=0.02) for fused, plain in pairs)
     except (AttributeError, RuntimeError, TypeError):  # gone, built without it, or with other arguments
         return False
 
 
+_ONES = ([1, 1], [1, 1], [1, 1], 1)  # padding, stride, dilation, groups
+
+
 def _fused_leaky_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    ones = [1, 1]  # padding, stride, dilation
     return torch.ops.mkldnn._convolution_pointwise(
-        x, conv.weight, conv.bias, ones, ones, ones, 1, "leaky_relu", [0.1], ""
+        x, conv.weight, conv.bias, *_ONES, "leaky_relu", [0.1], ""
+    )
+
+
+def _fused_sigmoid_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    return torch.ops.mkldnn._convolution_pointwise(x, conv.weight, conv.bias, *_ONES, "sigmoid", [], "")
+
+
+def _fused_gated_conv(conv: nn.Conv2d, x: Tensor, gate: Tensor) -> Tensor:
+    return torch.ops.mkldnn._convolution_pointwise.binary(
+        x, gate, conv.weight, conv.bias, *_ONES, "mul", None, "relu", [], ""
     )
 
 
 def _fused_add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor) -> Tensor:
-    ones = [1, 1]  # padding, stride, dilation
     return torch.ops.mkldnn._convolution_pointwise_.binary(
-        x, h, conv.weight, conv.bias, ones, ones, ones, 1, "add", 1.0, None, [], None
+        x, h, conv.weight, conv.bias, *_ONES, "add", 1.0, None, [], None
     )
 
 
@@ -53,6 +69,20 @@ def leaky_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
     if runs_on_onednn(x):
         return _fused_leaky_conv(conv, x)
     return F.leaky_relu(conv(x), 0.1, inplace=not torch.is_grad_enabled())
+
+
+def sigmoid_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """``sigmoid(conv(x))`` for a 3x3 convolution; in inference in one pass over memory."""
+    if runs_on_onednn(x):
+        return _fused_sigmoid_conv(conv, x)
+    return conv(x).sigmoid() if torch.is_grad_enabled() else conv(x).sigmoid_()
+
+
+def gated_conv(conv: nn.Conv2d, x: Tensor, gate: Tensor) -> Tensor:
+    """``relu(conv(x) * gate)`` for a 3x3 convolution; in inference in one pass over memory."""
+    if runs_on_onednn(x):
+        return _fused_gated_conv(conv, x, gate)
+    return F.relu(conv(x) * gate) if torch.is_grad_enabled() else conv(x).mul_(gate).relu_()
 
 
 def add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor) -> Tensor:

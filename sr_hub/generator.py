@@ -11,7 +11,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from sr_hub.fused import add_conv, add_nearest, leaky_conv, multiplies_exactly
+from sr_hub.fused import add_conv, add_nearest, gated_conv, leaky_conv, multiplies_exactly, sigmoid_conv
 from sr_hub.hub_files import HubOptions
 from sr_hub.pretrained import (
     CONFIG_FILE,
@@ -28,21 +28,37 @@ from sr_hub.tiling import Sides, cut, less, narrow
 _LIMITS = {"scale": (2, 4), "features": (1, 1024), "blocks": (1, 256)}
 
 
-class ResidualBlock(nn.Module):
-    """Two convolutions beside an identity, ``x + conv2(leaky_relu(conv1(x)))``, as in EDSR.
+_BLOCK_RADIUS = 4  # of a block in pixels: three convolutions of its gate and one after it
 
-    arXiv:1707.02921, section 3.1. No normalisation and no pooling, so tiling stays exact. By the identity
-    every block hears the first and is heard by the tail, whatever the weights.
+
+def reach(blocks: int) -> int:
+    """How far, in LR pixels, an input pixel reaches: one for each 3x3 convolution in the longest row."""
+    return _BLOCK_RADIUS * blocks + 2
+
+
+class GatedResidualBlock(nn.Module):
+    """Two convolutions beside an identity, the inner features gated by what lies around them.
+
+    ``x + conv2(relu(conv1(x) * gate))``, where ``gate``, in (0, 1), comes from three narrow convolutions in a
+    row: they see four pixels where the others see two. The identity is EDSR's (arXiv:1707.02921, section 3.1):
+    by it every block hears the first and is heard by the tail, whatever the weights. A gate from a narrow
+    branch is FMEN's (arXiv:2204.08397, section 3.3), where it multiplies the trunk itself. No normalisation and
+    no pooling, so tiling stays exact.
     """
 
     def __init__(self, features: int) -> None:
         super().__init__()
+        narrow_features = max(1, features // 4)
+        self.gate1 = nn.Conv2d(features, narrow_features, 3, padding=1)
+        self.gate2 = nn.Conv2d(narrow_features, narrow_features, 3, padding=1)
+        self.gate3 = nn.Conv2d(narrow_features, features, 3, padding=1)
         self.conv1 = nn.Conv2d(features, features, 3, padding=1)
         self.conv2 = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, x: Tensor, trim: Sides = (0, 0, 0, 0)) -> Tensor:
         """``x`` ``(N, F, H, W)`` to the same shape, less the pixels of ``trim``. In place in inference."""
-        x = add_conv(x, self.conv2, leaky_conv(self.conv1, x))
+        gate = sigmoid_conv(self.gate3, leaky_conv(self.gate2, leaky_conv(self.gate1, x)))
+        x = add_conv(x, self.conv2, gated_conv(self.conv1, x, gate))
         if torch.is_grad_enabled() or not any(trim):
             return cut(x, trim)
         return cut(x, trim).contiguous(memory_format=torch.channels_last)  # convolutions read it without gaps
@@ -54,13 +70,13 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
     Args:
         scale: Output pixels per input pixel, each way: 2, 3 or 4.
         features: Channels of the trunk.
-        blocks: Residual blocks of two convolutions.
+        blocks: Gated residual blocks.
 
     Raises:
         ValueError: If ``scale`` is not 2, 3 or 4, or ``features`` or ``blocks`` is below 1.
     """
 
-    def __init__(self, *, scale: int = 4, features: int = 64, blocks: int = 9) -> None:
+    def __init__(self, *, scale: int = 4, features: int = 64, blocks: int = 7) -> None:
         super().__init__()
         if scale not in (2, 3, 4):
             raise ValueError(f"scale must be 2, 3 or 4, got {scale}")
@@ -68,7 +84,7 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
             raise ValueError(f"features and blocks must be at least 1, got {features} and {blocks}")
         self.scale = scale
         self.head = nn.Conv2d(3, features, 3, padding=1)
-        self.blocks = nn.ModuleList(ResidualBlock(features) for _ in range(blocks))
+        self.blocks = nn.ModuleList(GatedResidualBlock(features) for _ in range(blocks))
         self.tail = nn.Conv2d(features, 3 * scale**2, 3, padding=1)
         self._initialise()
 
@@ -82,14 +98,15 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
                     nn.init.zeros_(module.bias)
         with torch.no_grad():
             for block in self.modules():
-                if isinstance(block, ResidualBlock):
+                if isinstance(block, GatedResidualBlock):
+                    block.conv1.weight.mul_(2)  # as the gate starts at one half
                     block.conv2.weight.mul_(0.3)  # start near the identity
             self.tail.weight.mul_(0.1)  # start near the nearest-neighbour skip
 
     @property
     def receptive_radius(self) -> int:
-        """How far, in LR pixels, an input pixel reaches: one for each 3x3 convolution in a row."""
-        return 2 * len(self.blocks) + 2
+        """How far, in LR pixels, an input pixel reaches."""
+        return reach(len(self.blocks))
 
     def forward(self, lr: Tensor) -> Tensor:
         """``lr`` ``(N, 3, H, W)`` in [0, 1] to ``(N, 3, scale*H, scale*W)``, not clamped, in lr's dtype.
@@ -134,7 +151,7 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
         """The features that the tail turns into sub-pixels: ``(N, F, H, W)``, of the halo one pixel."""
         x, there = self.head(lr.to(self.head.weight.dtype)), halo
         for index, block in enumerate(self.blocks):
-            seen = narrow(halo, 2 * (len(self.blocks) - 1 - index) + 1)  # by what follows
+            seen = narrow(halo, _BLOCK_RADIUS * (len(self.blocks) - 1 - index) + 1)  # by what follows
             x = block(x, less(there, seen))
             there = seen
         return x

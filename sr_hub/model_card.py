@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from safetensors import SafetensorError, safe_open
 from yaml import YAMLError
 
+from sr_hub.generator import reach
 from sr_hub.pretrained import BUNDLED, CONFIG_FILE, DEFAULT_FIDELITY, FIDELITY_FILE, WEIGHTS_FILE
 from sr_hub.training_record import RECORD_FILE, Leg, read_record, sha256_of
 
@@ -116,7 +117,7 @@ def render_card(folder: Path, options: CardOptions | None = None) -> str:
         parameters_m=f"{parameters / 1e6:.2f}",
         macs_per_lr_pixel=f"{macs:,}",
         macs_g=f"{macs / scale**2 / 1e3:.0f}" if macs > 1e5 else f"{macs / scale**2 / 1e3:.2g}",
-        radius=2 * facts.config["blocks"] + 2,
+        radius=reach(facts.config["blocks"]),
         license=license_,
         two_ends=(folder / FIDELITY_FILE).is_file(),
         default_fidelity=DEFAULT_FIDELITY,

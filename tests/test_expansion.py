@@ -55,7 +55,7 @@ def test_only_3x3_kernels_of_the_trunk_are_expanded() -> None:
     expanded = {
         name.split(".parametrizations")[0] for name, _ in generator.named_parameters() if "squeeze" in name
     }
-    assert expanded == {"blocks.0.conv1", "blocks.0.conv2", "tail"}
+    assert expanded == {f"blocks.0.{name}" for name in ("gate1", "conv1", "conv2")} | {"tail"}
 
 
 def test_merged_names_are_those_of_a_plain_network() -> None:

@@ -4,7 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sr_hub.fused import add_conv, add_nearest, leaky_conv, multiplies_exactly, runs_on_onednn
+from sr_hub.fused import (
+    add_conv,
+    add_nearest,
+    gated_conv,
+    leaky_conv,
+    multiplies_exactly,
+    runs_on_onednn,
+    sigmoid_conv,
+)
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
 
@@ -42,6 +50,39 @@ def test_leaky_conv(layout: torch.memory_format, dtype: torch.dtype, tolerance: 
         fused = leaky_conv(conv, x.to(dtype).contiguous(memory_format=layout))
     assert fused.dtype == dtype
     torch.testing.assert_close(fused.float(), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+def test_sigmoid_conv(layout: torch.memory_format, dtype: torch.dtype, tolerance: float) -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(8, 8, 3, padding=1)
+    x = torch.randn(2, 8, 6, 5)
+    expected = 1 / (1 + (-conv(x)).exp())
+    torch.testing.assert_close(sigmoid_conv(conv, x), expected, rtol=0, atol=1e-6)
+    conv.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
+    with torch.inference_mode():
+        fused = sigmoid_conv(conv, x.to(dtype).contiguous(memory_format=layout))
+    assert fused.dtype == dtype
+    torch.testing.assert_close(fused.float(), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
+def test_gated_conv(layout: torch.memory_format, dtype: torch.dtype, tolerance: float) -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(8, 8, 3, padding=1)
+    x, gate = torch.randn(2, 8, 6, 5), torch.rand(2, 8, 6, 5)
+    expected = (conv(x) * gate).clamp(min=0)
+    assert (expected == 0).any() and (expected > 0).any()
+    assert torch.equal(gated_conv(conv, x, gate), expected)
+    conv.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
+    inputs = [image.to(dtype).contiguous(memory_format=layout) for image in (x, gate)]
+    with torch.inference_mode():
+        fused = gated_conv(conv, *inputs)
+    assert fused.dtype == dtype
+    torch.testing.assert_close(fused.float(), expected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(inputs[1].float(), gate, rtol=0, atol=1e-2)  # not changed in place
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -148,7 +148,7 @@ def test_equal_seeds_give_equal_networks() -> None:
     ("arguments", "message"),
     [
         ({"scale": 5}, "scale must be 2, 3 or 4, got 5"),
-        ({"features": 0}, "at least 1, got 0 and 9"),
+        ({"features": 0}, "at least 1, got 0 and 7"),
         ({"blocks": 0}, "at least 1, got 64 and 0"),
     ],
 )
