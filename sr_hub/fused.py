@@ -43,9 +43,7 @@ _ONES = ([1, 1], [1, 1], [1, 1], 1)  # padding, stride, dilation, groups
 
 
 def _fused_leaky_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    return torch.ops.mkldnn._convolution_pointwise(
-        x, conv.weight, conv.bias, *_ONES, "leaky_relu", [0.1], ""
-    )
+    return torch.ops.mkldnn._convolution_pointwise(x, conv.weight, conv.bias, *_ONES, "leaky_relu", [0.1], "")
 
 
 def _fused_sigmoid_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:

@@ -39,11 +39,11 @@ def reach(blocks: int) -> int:
 class GatedResidualBlock(nn.Module):
     """Two convolutions beside an identity, the inner features gated by what lies around them.
 
-    ``x + conv2(relu(conv1(x) * gate))``, where ``gate``, in (0, 1), comes from three narrow convolutions in a
-    row: they see four pixels where the others see two. The identity is EDSR's (arXiv:1707.02921, section 3.1):
-    by it every block hears the first and is heard by the tail, whatever the weights. A gate from a narrow
-    branch is FMEN's (arXiv:2204.08397, section 3.3), where it multiplies the trunk itself. No normalisation and
-    no pooling, so tiling stays exact.
+    ``x + conv2(relu(conv1(x) * gate))``, where ``gate``, in (0, 1), comes from three narrow convolutions in
+    a row: by them a block sees four pixels far instead of two. The identity is EDSR's (arXiv:1707.02921,
+    section 3.1): every block hears the first and is heard by the tail, whatever the weights. A gate from a
+    narrow branch is FMEN's (arXiv:2204.08397), where it multiplies the trunk itself. No normalisation and no
+    pooling, so tiling stays exact.
     """
 
     def __init__(self, features: int) -> None:

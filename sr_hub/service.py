@@ -17,13 +17,14 @@ from sr_hub import settings as work
 from sr_hub.allocator import give_back
 from sr_hub.consistency import given_back
 from sr_hub.encoding import write_picture
-from sr_hub.enlarging import Enlarger, Loaded, Outcome
+from sr_hub.enlarging import Enlarger, Loaded, Made, Outcome
 from sr_hub.folders import Job
 from sr_hub.generator import DEFAULT_FIDELITY, SRGenerator
 from sr_hub.hub_files import HubOptions
 from sr_hub.images import ImageError, Picture, open_image, read_picture
 from sr_hub.inference import Progress, choose_dtype, upscale_picture
 from sr_hub.known_picture import KnownPicture, KnownScores, score, shrink
+from sr_hub.lent_gpu import is_lent, make_on_lent_gpu
 from sr_hub.model_card import CARD_FILE, Claim, claims_in_card, license_in_card
 from sr_hub.pixels import round_to
 from sr_hub.pretrained import DEFAULT_MODEL, ModelFiles, find_beside, find_model
@@ -171,7 +172,8 @@ class Service:
 
     Args:
         limits: Of the pictures that are taken.
-        device: Where networks run. Default: the first CUDA GPU, else the CPU.
+        device: Where networks run. Default: the first CUDA GPU, else the CPU; on a Space with ZeroGPU,
+            the GPU that is lent for each picture.
         models: Names that may be asked for; None for any, which lets whoever asks read model folders of this
             machine and fetch repositories onto its disk.
     """
@@ -184,7 +186,9 @@ class Service:
     ) -> None:
         self.limits = limits or Limits()
         self.models = None if models is None else tuple(models)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._lent = device is None and is_lent()
+        found = "cuda" if torch.cuda.is_available() and not self._lent else "cpu"
+        self.device = torch.device(device or found)
         self._networks = threading.Lock()
         self._family = lru_cache(maxsize=4)(self._load)
         self._blended = lru_cache(maxsize=8)(self._blend)
@@ -257,7 +261,7 @@ class Service:
         try:
             loaded = self._read(enlarger, job, settings)
             with self._one_network():
-                made = enlarger.make(job, loaded, _watched(progress, stopped), hold=True)
+                made = self._make(enlarger, job, loaded, _watched(progress, stopped), hold=True)
         except ImageError as error:
             raise _without_folders(error, path) from error
         _stop_if(stopped)
@@ -293,7 +297,7 @@ class Service:
             size = settings.work.target_size(height, width, self.facts(settings.model).scale)
             _check_room(target, math.prod(size) * channels * pixels.itemsize)
             with self._one_network():
-                made = enlarger.make(job, loaded, _watched(progress, stopped))
+                made = self._make(enlarger, job, loaded, _watched(progress, stopped))
             del loaded, pixels
             _stop_if(stopped)
             return enlarger.write(job, made)
@@ -413,6 +417,13 @@ class Service:
         limits = work.Limits(max_pixels=round(self.limits.megapixels * 1e6))
         return Enlarger(generator, settings.work, model, limits)
 
+    def _make(
+        self, enlarger: Enlarger, job: Job, loaded: Loaded, progress: Progress, *, hold: bool = False
+    ) -> Made | None:
+        if self._lent and loaded.rows is None:
+            return make_on_lent_gpu(enlarger, job, loaded, progress, hold=hold)
+        return enlarger.make(job, loaded, progress, hold=hold)
+
     def _read(self, enlarger: Enlarger, job: Job, settings: Settings) -> Loaded:
         with _READING:
             loaded = enlarger.read(job)
@@ -423,10 +434,12 @@ class Service:
     def _describe(self, lr: Picture, sr: Picture, seconds: float) -> str:
         sizes = [f"{picture.pixels.shape[1]}×{picture.pixels.shape[0]}" for picture in (lr, sr)]
         speed = _megapixels(sr.pixels.shape) / seconds
+        took = f"{seconds:.2f} s · {speed:.2g} megapixels/s"
+        if self._lent:
+            return f"{sizes[0]} → {sizes[1]} pixels · {took} · lent GPU"
         device = self.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
         precision = _DTYPE_NAMES[choose_dtype(device, "auto", eight_bit=lr.pixels.dtype == np.uint8)]
-        took = f"{seconds:.2f} s · {speed:.2g} megapixels/s"
         return f"{sizes[0]} → {sizes[1]} pixels · {took} · {name}, {precision}"
 
 
