@@ -54,7 +54,7 @@ def make_on_lent_gpu(
 
 
 def _steps(enlarger: Enlarger, job: Job, loaded: Loaded | None, hold: bool) -> Iterator[tuple[str, Any]]:
-    """``("progress", (done, total))`` for each tile; last ``("made", result)`` or ``("error", exception)``."""
+    """``("progress", (done, total))`` for each tile, last ``("made", result)`` or ``("error", error)``."""
     if torch.cuda.is_available():
         enlarger.generator.to("cuda")
     said: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
