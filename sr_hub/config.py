@@ -45,6 +45,9 @@ class TrainConfig:
         None, "which blend of a family --init takes, 0 (detail) to 1 (pixel loss)"
     )
     seed: int = option(0, "random seed of weights, crops and degradations")
+    shrink: float = option(
+        1.0, "shrink hr crops by a random factor from 1 to this, so that a pixel shows more of the world"
+    )
     mirror: bool = option(True, "learn crops mirrored and turned, too; --no-mirror for text and plates")
 
     scale: Literal[2, 3, 4] = option(4, "output pixels per input pixel, each way")
@@ -125,6 +128,8 @@ class TrainConfig:
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 1 <= self.shrink <= 8:
+            raise ValueError(f"shrink must lie in [1, 8], got {self.shrink}")
         for name in ("final_learning_rate", "ema_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")

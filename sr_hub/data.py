@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -153,22 +154,34 @@ class Crops:
         return (stack if self.device.type == "cpu" else gather)(self.buffer, starts, widths, side)
 
     def batch(
-        self, keys: list[int], turn: int, patch_size: int, scale: int, degradation: Degradation
+        self,
+        keys: list[int],
+        turn: int,
+        patch_size: int,
+        scale: int,
+        degradation: Degradation,
+        shrink: float = 1.0,
     ) -> Batch:
         """The crops that ``keys`` (a random seed each) stand for, degraded.
 
         Args:
             keys: One whole number per image; the same number gives the same pair always.
-            turn: A whole number of 9 bits or more: which of the square's eight symmetries the batch is turned
-                by, and its shift.
+            turn: A whole number of 32 bits: which of the square's eight symmetries the batch is turned by, its
+                shift, and how much it is shrunk.
             patch_size: Side of ``lr`` in LR pixels.
             scale: HR pixels per LR pixel.
             degradation: Makes ``lr`` of ``hr``.
+            shrink: ``hr`` is shrunk by a factor between 1 and this, the same for the whole batch.
         """
         side = (patch_size + 2 * MARGIN) * scale
+        factor = 1 + (shrink - 1) * (turn >> 9) / 2**23
+        read = int(side * factor)
         generators = [torch.Generator().manual_seed(key) for key in keys]
-        squares = self._cut([self.place(generator, side) for generator in generators], side)
+        squares = self._cut([self.place(generator, read) for generator in generators], read)
         hr = squares.permute(0, 3, 1, 2).float() / 255
+        if read > side:
+            hr = F.interpolate(hr, (side, side), mode="bicubic", antialias=True)
+            hr = hr.clamp(0, 1).mul(255).round().div(255)
         if turn & 1:
             hr = hr.flip(2)
         if turn & 2:
@@ -207,9 +220,9 @@ def gather(buffer: Tensor, starts: list[int], widths: list[int], side: int) -> T
     return buffer[start + 3 * width * row + sample].unflatten(2, (side, 3))
 
 
-def smallest_side(patch_size: int, scale: int) -> int:
-    """HR pixels that an image needs for ``Crops.batch`` with ``patch_size``."""
-    return (patch_size + 2 * MARGIN) * scale
+def smallest_side(patch_size: int, scale: int, shrink: float = 1.0) -> int:
+    """HR pixels that an image needs for ``Crops.batch`` with ``patch_size`` and ``shrink``."""
+    return int((patch_size + 2 * MARGIN) * scale * shrink)
 
 
 def _ahead(

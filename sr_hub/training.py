@@ -154,7 +154,8 @@ class _Run:
         self.validation = list(
             load_samples(pairs, config.scale, degradation=self.degradation, largest_side=512)
         )
-        self.crops = Crops(paths, smallest_side(patch, config.scale), config.memory_limit * 1e9, self.device)
+        smallest = smallest_side(patch, config.scale, config.shrink)
+        self.crops = Crops(paths, smallest, config.memory_limit * 1e9, self.device)
 
     def train(self) -> Path | None:
         self._open_folder()
@@ -215,6 +216,7 @@ class _Run:
             config.patch_size if pixel else config.adversarial_patch_size,
             config.scale,
             self.degradation,
+            config.shrink,
         )
 
     def _loop(

@@ -57,6 +57,7 @@ def test_broken_settings_file(tmp_path: Path, content: str, message: str) -> Non
         ({"warmup_steps": -1}, "warmup_steps must not be negative, got -1"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
+        ({"shrink": 0.5}, r"shrink must lie in \[1, 8\], got 0.5"),
         ({"ema_decay": 1.5}, r"ema_decay must lie in \[0, 1\], got 1.5"),
         ({"pixel_steps": 0, "adversarial_steps": 0}, "nothing to train"),
     ],

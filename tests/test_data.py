@@ -124,3 +124,26 @@ def test_all_shifts_are_drawn(folder: Path) -> None:
         for turn in range(0, 512, 8)
     }
     assert shifts == {(down, right) for down in range(8) for right in range(8)}
+
+
+def test_shrunk_crops_show_more_of_the_picture(tmp_path: Path) -> None:
+    """A ramp shrunk by a factor is that many times as steep."""
+    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (256, 256, 3))
+    Image.fromarray(np.ascontiguousarray(ramp)).save(tmp_path / "ramp.png")
+    found = Crops([tmp_path / "ramp.png"], smallest_side(4, 4, 2.0), 1e9, CPU)
+    for share, factor in ((0, 1), (0.5, 1.5), (1 - 2**-23, 2)):
+        turn = int(share * 2**23) << 9
+        batch = found.batch([1, 2], turn, 4, 4, DEGRADATIONS["bicubic"], 2.0)
+        assert batch.hr.shape == (2, 3, 16, 16)
+        assert batch.lr.shape == (2, 3, 4, 4)
+        rise = (batch.hr[..., 15] - batch.hr[..., 0]).mean() * 255 / 15
+        assert abs(rise - factor) < 0.05
+        assert torch.equal(batch.hr, (batch.hr * 255).round() / 255)
+        assert abs((batch.hr.mean() - batch.lr.mean()) * 255) < 1
+
+
+def test_shrinking_needs_larger_images(folder: Path) -> None:
+    assert smallest_side(4, 4) == 48
+    assert smallest_side(4, 4, 1.5) == 72
+    found = crops(folder, smallest=smallest_side(4, 4, 1.5))
+    assert [why for _, why in found.skipped] == ["200x70 is smaller than 72 pixels"]
