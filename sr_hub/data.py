@@ -166,8 +166,8 @@ class Crops:
 
         Args:
             keys: One whole number per image; the same number gives the same pair always.
-            turn: A whole number of 32 bits: which of the square's eight symmetries the batch is turned by, its
-                shift, and how much it is shrunk.
+            turn: A whole number of 32 bits: which of the square's eight symmetries the batch is turned by,
+                its shift, and how much it is shrunk.
             patch_size: Side of ``lr`` in LR pixels.
             scale: HR pixels per LR pixel.
             degradation: Makes ``lr`` of ``hr``.
