@@ -4,8 +4,11 @@ import argparse
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from benchmarks.contenders import filters, install_peers, ours, peers
 from benchmarks.machine import describe
@@ -23,7 +26,8 @@ from benchmarks.scores import PUBLISHED, read_scores, scores_table
 from benchmarks.startup import measure_startup
 from benchmarks.worker import SCALE
 from benchmarks.workers import measure_workers
-from sr_hub.evaluation import find_pairs
+from sr_hub.degradations import DEGRADATIONS
+from sr_hub.evaluation import Pair, find_pairs, load_samples
 from sr_hub.generator import SRGenerator
 from sr_hub.metrics import LPIPS
 from sr_hub.pretrained import DEFAULT_MODEL
@@ -64,6 +68,9 @@ def _compare(options: argparse.Namespace, folder: Path, content: dict[str, Any])
     pairs, content["pictures"] = [], {}
     for data in options.data:
         found = find_pairs(data, SCALE)
+        if options.degradation is not None:
+            found = _degraded(found, options.degradation, folder / data.resolve().name)
+            content["degradation"] = f"{options.degradation}, seed 0"
         if any(pair.lr is None for pair in found):
             raise ValueError(f"{data} must hold HR/ and LRx{SCALE}/")
         content["pictures"][data.resolve().name] = len(found)
@@ -86,6 +93,21 @@ def _compare(options: argparse.Namespace, folder: Path, content: dict[str, Any])
         for result in results
     ]
     return results
+
+
+def _degraded(pairs: list[Pair], degradation: str, folder: Path) -> list[Pair]:
+    """The pairs that ``sr-hub evaluate --degradation`` measures on, written to ``folder``."""
+    folder.mkdir()
+    plain = [replace(pair, lr=None) for pair in pairs]
+    made = []
+    for sample in load_samples(plain, SCALE, degradation=DEGRADATIONS[degradation]):
+        files = []
+        for kind, image in (("hr", sample.hr), ("lr", sample.lr)):
+            files.append(folder / f"{sample.name}-{kind}.png")
+            levels = image[0].permute(1, 2, 0).mul(255).round().byte()
+            Image.fromarray(levels.numpy()).save(files[-1])
+        made.append(Pair(sample.name, *files))
+    return made
 
 
 def _write(
@@ -123,6 +145,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FOLDER",
         help="with HR/ and LRx4/; may be repeated",
+    )
+    parser.add_argument(
+        "--degradation",
+        choices=sorted(DEGRADATIONS),
+        help="make LR of HR by this, seed 0 (default: the LR pictures of --data)",
     )
     parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS (AlexNet) weights, safetensors")
     parser.add_argument(

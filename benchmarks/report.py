@@ -76,7 +76,8 @@ def as_markdown(content: dict[str, Any], results: Sequence[Result]) -> str:
     if results:
         pictures = content["pictures"]
         sets = ", ".join(f"{name} ({count})" for name, count in pictures.items())
-        parts.append(f"Pictures: {sets}; x4, LR as published. Decoding and encoding are not timed.")
+        lr = "LR as published" if "degradation" not in content else f"LR by {content['degradation']}"
+        parts.append(f"Pictures: {sets}; x4, {lr}. Decoding and encoding are not timed.")
         parts.append(quality_table(results))
     if content.get("scaling"):
         parts.append("How time and memory grow, bundled default model:")

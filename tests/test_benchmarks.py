@@ -17,6 +17,7 @@ from benchmarks.quality import Result, compare
 from benchmarks.scores import read_scores, scores_table
 from benchmarks.startup import measure_startup
 from benchmarks.workers import make_pictures, measure_workers, workers_table
+from sr_hub import cli
 from sr_hub.evaluation import find_pairs
 from sr_hub.generator import SRGenerator
 from sr_hub.metrics import psnr_y
@@ -112,6 +113,22 @@ def test_the_command_writes_json_tables_and_pictures(data: Path, tmp_path: Path)
     assert report.quality_table([]).splitlines()[0] in (out / "benchmark.md").read_text()
     for name in ("quality_time.png", "scaling.png"):
         assert Image.open(out / name).size[0] > 400
+
+
+def test_degraded_pictures_are_those_of_the_evaluator(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    SRGenerator(features=4, blocks=1).save_pretrained(tmp_path / "model")
+    arguments = ["--data", str(data), "--degradation", "photo"]
+    own = ["--model", str(tmp_path / "model"), "--no-peers", "--rounds", "1", "--out", str(tmp_path / "out")]
+    assert command.main([*arguments, *own, "--parts", "quality"]) == 0
+    content = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    assert content["degradation"] == "photo, seed 0"
+    file = tmp_path / "scores.json"
+    assert cli.main(["evaluate", str(tmp_path / "model"), *arguments, "--json", str(file)]) == 0
+    bicubic = json.loads(file.read_text())["mean"]["bicubic"]["psnr_y"]
+    (measured,) = [result for result in content["quality"] if result["name"] == "bicubic (Pillow)"]
+    assert measured["psnr_y"] == pytest.approx(bicubic, abs=0.02)
+    assert "LR by photo, seed 0" in (tmp_path / "out" / "benchmark.md").read_text()
 
 
 def test_wrong_arguments(data: Path, tmp_path: Path) -> None:
