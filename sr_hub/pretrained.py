@@ -21,7 +21,7 @@ FIDELITY_FILE = "fidelity.safetensors"
 BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_MODEL = "photo"
 
-DEFAULT_FIDELITY = 0.5
+DEFAULT_FIDELITY = 0.25
 """Blend of a family's two ends when none is asked for."""
 
 

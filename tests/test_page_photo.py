@@ -18,6 +18,7 @@ from sr_hub.generator import SRGenerator
 from sr_hub.inference import upscale
 from sr_hub.metrics import psnr_y, ssim_y
 from sr_hub.page_pictures import example_pictures
+from sr_hub.pretrained import DEFAULT_FIDELITY
 from sr_hub.resample import downscale_bicubic, upscale_bicubic
 
 pytestmark = needs_browser
@@ -65,7 +66,7 @@ def test_a_photo_is_enlarged_without_a_click(page: Page, server: Server, photo: 
     page.result(photo, "256×192")
     assert "64×48 → 256×192 pixels · " in page.facts and "megapixels/s · CPU, " in page.facts
     assert "Shrunk again, the result gives back " in page.facts
-    family = SRGenerator.from_pretrained(server.model, fidelity=0.5)
+    family = SRGenerator.from_pretrained(server.model, fidelity=DEFAULT_FIDELITY)
     assert np.array_equal(page.pixels_of(1), np.asarray(upscale(family, photo)))
     with Image.open(photo) as image:
         bicubic = np.asarray(image.resize((256, 192), Image.Resampling.BICUBIC))
@@ -73,7 +74,9 @@ def test_a_photo_is_enlarged_without_a_click(page: Page, server: Server, photo: 
     assert page.find("#download").text.startswith("Download · PNG")
     file = page.download()
     assert file.suffix == ".png" and file.stem.endswith("_x4")
-    assert file.read_bytes() == by_the_command(server, photo, tmp_path / "a.png", "--fidelity", "0.5")
+    assert file.read_bytes() == by_the_command(
+        server, photo, tmp_path / "a.png", "--fidelity", str(DEFAULT_FIDELITY)
+    )
 
 
 def test_controls_change_the_result_at_once(page: Page, server: Server, photo: Path, tmp_path: Path) -> None:
@@ -108,7 +111,7 @@ def test_formats_of_the_download(page: Page, server: Server, tmp_path: Path) -> 
         exif[0x010F] = "Maker"
         image.save(photo, exif=exif, icc_profile=b"profile", quality=95)
     page.result(photo, "256×192")
-    words = ("--fidelity", "0.5")
+    words = ("--fidelity", str(DEFAULT_FIDELITY))
     assert page.download().read_bytes() == by_the_command(server, photo, tmp_path / "a.jpg", *words)
     for name, suffix in (("PNG", ".png"), ("WebP", ".webp")):
         choose(page, "#format", name)

@@ -9,6 +9,7 @@ from page_driver import Page, Server, browse, make_photo, needs_browser, serve
 from PIL import Image
 
 from sr_hub import cli
+from sr_hub.pretrained import DEFAULT_FIDELITY
 
 pytestmark = needs_browser
 
@@ -41,7 +42,7 @@ def test_several_photos_become_a_gallery_and_one_zip(page: Page, server: Server,
         results = {name: archive.read(name) for name in archive.namelist()}
     assert sorted(results) == ["one.png", "two.jpg"]
     for photo in photos:
-        words = ["--model", str(server.model), "--fidelity", "0.5"]
+        words = ["--model", str(server.model), "--fidelity", str(DEFAULT_FIDELITY)]
         target = tmp_path / "out" / photo.name
         target.parent.mkdir(exist_ok=True)
         assert cli.main(["upscale", str(photo), str(target), *words]) == 0
