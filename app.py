@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as sr_hub.cli does, before torch is loaded
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "24")  # likewise
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported: nothing is sent anywhere
 
 from gradio.utils import get_upload_folder  # noqa: E402

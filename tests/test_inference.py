@@ -367,8 +367,7 @@ def test_memory_for_twelve_megapixels(tmp_path: Path) -> None:
     Image.fromarray(noise(300, 400, 3)).resize((4000, 3000)).save(tmp_path / "a.jpg")
     program = f"""
         import resource
-        from sr_hub.encoding import write_picture
-from sr_hub.generator import SRGenerator
+        from sr_hub.generator import SRGenerator
         from sr_hub.inference import upscale
         image = upscale(SRGenerator(features=48, blocks=1), {str(tmp_path / "a.jpg")!r})
         assert image.size == (16000, 12000)
