@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read by GNU's OpenMP when torch is loaded. Its threads wait spinning, by default so long that a network
     # takes up to twice as long where another program shares a core; this is as fast where none does.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    # Read by oneDNN. It keeps the last 1024 of its programs, one for each kind and size of convolution: 0.4 GB
-    # for the tiles of a picture of 2048x2048. Making them anew takes no time that could be measured.
+    # Read by oneDNN. It keeps the last 1024 of its programs, one for each kind and size of convolution: 0.4
+    # GB for the tiles of a picture of 2048x2048. Making them anew takes no time that could be measured.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "24")
     try:
         parsed = _parser(arguments).parse_args(arguments)
