@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from sr_hub.fused import add_conv, add_nearest, gated_conv, leaky_conv, multiplies_exactly, sigmoid_conv
 from sr_hub.hub_files import HubOptions
 from sr_hub.pretrained import (
+    BLOCK_RADIUS,
     CONFIG_FILE,
     DEFAULT_MODEL,
     FIDELITY_FILE,
     WEIGHTS_FILE,
     find_model,
+    reach,
     read_config,
     read_weights,
 )
@@ -26,14 +28,6 @@ from sr_hub.pretrained import DEFAULT_FIDELITY as DEFAULT_FIDELITY
 from sr_hub.tiling import Sides, cut, less, narrow
 
 _LIMITS = {"scale": (2, 4), "features": (1, 1024), "blocks": (1, 256)}
-
-
-_BLOCK_RADIUS = 4  # of a block in pixels: three convolutions of its gate and one after it
-
-
-def reach(blocks: int) -> int:
-    """How far, in LR pixels, an input pixel reaches: one for each 3x3 convolution in the longest row."""
-    return _BLOCK_RADIUS * blocks + 2
 
 
 class GatedResidualBlock(nn.Module):
@@ -151,7 +145,7 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
         """The features that the tail turns into sub-pixels: ``(N, F, H, W)``, of the halo one pixel."""
         x, there = self.head(lr.to(self.head.weight.dtype)), halo
         for index, block in enumerate(self.blocks):
-            seen = narrow(halo, _BLOCK_RADIUS * (len(self.blocks) - 1 - index) + 1)  # by what follows
+            seen = narrow(halo, BLOCK_RADIUS * (len(self.blocks) - 1 - index) + 1)  # by what follows
             x = block(x, less(there, seen))
             there = seen
         return x

@@ -15,8 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from safetensors import SafetensorError, safe_open
 from yaml import YAMLError
 
-from sr_hub.generator import reach
-from sr_hub.pretrained import BUNDLED, CONFIG_FILE, DEFAULT_FIDELITY, FIDELITY_FILE, WEIGHTS_FILE
+from sr_hub.pretrained import BUNDLED, CONFIG_FILE, DEFAULT_FIDELITY, FIDELITY_FILE, WEIGHTS_FILE, reach
 from sr_hub.training_record import RECORD_FILE, Leg, read_record, sha256_of
 
 CARD_FILE = "README.md"

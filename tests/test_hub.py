@@ -118,7 +118,7 @@ def test_a_second_push_makes_no_commit(folder: Path, pushed: str, api: HfApi) ->
 def test_the_card_names_the_repository_and_passes_the_hubs_check(pushed: str, hub: LoopbackHub) -> None:
     card = ModelCard.load(pushed, token=hub.token)
     card.validate()
-    assert 'SRGenerator.from_pretrained("me/sharp", fidelity=0.5)' in card.text
+    assert 'SRGenerator.from_pretrained("me/sharp", fidelity=0.25)' in card.text
     assert STATEMENT in card.text and card.data.license == "mit"
     assert card.data.pipeline_tag == "image-to-image" and card.data.library_name == "sr_hub"
 

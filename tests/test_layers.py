@@ -28,6 +28,7 @@ LAYERS = (
     {"data", "inference", "provenance", "folders", "fitting", "animation"},
     {"evaluation", "phases", "comparison", "streaming", "onnx_export", "settings"} | {"known_picture"},
     {"sheet", "enlarging", "measuring", "loupe", "page_words", "page_files"},
+    {"lent_gpu"},
     {"pipeline", "service"},
     {"page_viewer", "page_controls", "page_sessions"},
     {"page_loupe", "page_api", "page_batch"},
