@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from benchmarks.contenders import filters, install_peers, ours, peers
 from benchmarks.machine import describe
 from benchmarks.quality import Result, compare
@@ -31,6 +29,7 @@ from sr_hub.evaluation import Pair, find_pairs, load_samples
 from sr_hub.generator import SRGenerator
 from sr_hub.metrics import LPIPS
 from sr_hub.pretrained import DEFAULT_MODEL
+from sr_hub.sheet import to_picture
 
 PARTS = ("quality", "scaling", "startup", "workers", "scores")
 _USUAL = PARTS[:3]  # workers take minutes more, and the machine alone
@@ -104,8 +103,7 @@ def _degraded(pairs: list[Pair], degradation: str, folder: Path) -> list[Pair]:
         files = []
         for kind, image in (("hr", sample.hr), ("lr", sample.lr)):
             files.append(folder / f"{sample.name}-{kind}.png")
-            levels = image[0].permute(1, 2, 0).mul(255).round().byte()
-            Image.fromarray(levels.numpy()).save(files[-1])
+            to_picture(image).save(files[-1])
         made.append(Pair(sample.name, *files))
     return made
 

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from sr_hub.degradations import MARGIN, Degradation, moved
+from sr_hub.metrics import round_to_8_bits
 
 logger = logging.getLogger(__name__)
 
@@ -180,8 +181,7 @@ class Crops:
         squares = self._cut([self.place(generator, read) for generator in generators], read)
         hr = squares.permute(0, 3, 1, 2).float() / 255
         if read > side:
-            hr = F.interpolate(hr, (side, side), mode="bicubic", antialias=True)
-            hr = hr.clamp(0, 1).mul(255).round().div(255)
+            hr = round_to_8_bits(F.interpolate(hr, (side, side), mode="bicubic", antialias=True))
         if turn & 1:
             hr = hr.flip(2)
         if turn & 2:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sr_hub.metrics import round_to_8_bits
 from sr_hub.resample import downscale_bicubic
 
 Degradation = Callable[[Tensor, int, Sequence[torch.Generator]], Tensor]
@@ -59,7 +60,7 @@ def photo(hr: Tensor, scale: int, generators: Sequence[torch.Generator]) -> Tens
     lr = where(noise_last, _maybe_jpeg(lr, draws[:, 9:11]), _noisy(lr, noise, draws[:, 7:9]))
     lr = where(noise_last, _noisy(lr, noise, draws[:, 7:9]), _maybe_jpeg(lr, draws[:, 9:11]))
     lr = where(draws[:, 0] < 0.2, downscale_bicubic(hr, scale), lr)
-    return lr.clamp(0, 1).mul(255).round().div(255)
+    return round_to_8_bits(lr)
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:

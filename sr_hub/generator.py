@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from sr_hub.fused import add_conv, add_nearest, gated_conv, leaky_conv, multiplies_exactly, sigmoid_conv
 from sr_hub.hub_files import HubOptions
 from sr_hub.pretrained import (
-    BLOCK_RADIUS,
     CONFIG_FILE,
     DEFAULT_MODEL,
     FIDELITY_FILE,
@@ -145,7 +144,7 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
         """The features that the tail turns into sub-pixels: ``(N, F, H, W)``, of the halo one pixel."""
         x, there = self.head(lr.to(self.head.weight.dtype)), halo
         for index, block in enumerate(self.blocks):
-            seen = narrow(halo, BLOCK_RADIUS * (len(self.blocks) - 1 - index) + 1)  # by what follows
+            seen = narrow(halo, reach(len(self.blocks) - 1 - index) - 1)  # by what follows, which has no head
             x = block(x, less(there, seen))
             there = seen
         return x

@@ -24,9 +24,6 @@ DEFAULT_MODEL = "photo"
 DEFAULT_FIDELITY = 0.25
 """Blend of a family's two ends when none is asked for."""
 
-BLOCK_RADIUS = 4
-"""How far, in pixels, a block of the generator sees: three convolutions of its gate and one after it."""
-
 
 @dataclass(frozen=True)
 class ModelFiles:
@@ -43,9 +40,11 @@ class ModelFiles:
 
 
 def reach(blocks: int) -> int:
-    """How far, in LR pixels, an input pixel of a generator reaches: one for each 3x3 convolution in the
-    longest row."""
-    return BLOCK_RADIUS * blocks + 2
+    """How far, in LR pixels, an input pixel of a generator reaches.
+
+    One for each 3x3 convolution in the longest row: head, tail, and of a block the gate's three and one more.
+    """
+    return 4 * blocks + 2
 
 
 def bundled_models() -> list[str]:

@@ -50,7 +50,7 @@ def save_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
         draw.text((0, top + 1), row.title.encode("latin-1", "replace").decode("latin-1"), fill="black")
         top += _LINE
         for column, image in enumerate((row.bicubic, row.sr, row.hr)):
-            sheet.paste(_to_picture(image), (column * (width + _GAP), top))
+            sheet.paste(to_picture(image), (column * (width + _GAP), top))
         top += row.hr.shape[-2] + _GAP
     sheet.save(path, format="PNG")
 
@@ -108,6 +108,7 @@ def _cut(title: str, images: tuple[Tensor, Tensor, Tensor], top: int, left: int,
     return SheetRow(title, bicubic, sr, hr)
 
 
-def _to_picture(image: Tensor) -> Image.Image:
+def to_picture(image: Tensor) -> Image.Image:
+    """``image`` ``(1, 3, H, W)`` in [0, 1], clamped, as 8-bit RGB."""
     values = round_to_8_bits(image[0].float().cpu()).mul(255).round().byte()
     return Image.fromarray(values.permute(1, 2, 0).contiguous().numpy())

@@ -1,5 +1,7 @@
 """Fused steps equal the plain ones."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -37,6 +39,22 @@ def test_coarse_products_are_not_taken_for_exact(monkeypatch: pytest.MonkeyPatch
         assert not multiplies_exactly(torch.rand(1, 3, 4, 4))
 
 
+def in_inference(
+    step: Callable[..., torch.Tensor],
+    conv: torch.nn.Conv2d,
+    images: list[torch.Tensor],
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """What ``step`` gives in inference, all it takes in ``dtype`` and ``layout``; and the images it took."""
+    conv.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
+    taken = [image.to(dtype).contiguous(memory_format=layout) for image in images]
+    with torch.inference_mode():
+        fused = step(conv, *taken)
+    assert fused.dtype == dtype
+    return fused, taken
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
 def test_leaky_conv(layout: torch.memory_format, dtype: torch.dtype, tolerance: float) -> None:
@@ -45,10 +63,7 @@ def test_leaky_conv(layout: torch.memory_format, dtype: torch.dtype, tolerance: 
     x = torch.randn(2, 8, 6, 5)
     expected = F.leaky_relu(conv(x), 0.1)
     assert (expected < 0).any() and (expected > 0).any()
-    conv.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
-    with torch.inference_mode():
-        fused = leaky_conv(conv, x.to(dtype).contiguous(memory_format=layout))
-    assert fused.dtype == dtype
+    fused, _ = in_inference(leaky_conv, conv, [x], dtype, layout)
     torch.testing.assert_close(fused.float(), expected, rtol=0, atol=tolerance)
 
 
@@ -60,10 +75,7 @@ def test_sigmoid_conv(layout: torch.memory_format, dtype: torch.dtype, tolerance
     x = torch.randn(2, 8, 6, 5)
     expected = 1 / (1 + (-conv(x)).exp())
     torch.testing.assert_close(sigmoid_conv(conv, x), expected, rtol=0, atol=1e-6)
-    conv.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
-    with torch.inference_mode():
-        fused = sigmoid_conv(conv, x.to(dtype).contiguous(memory_format=layout))
-    assert fused.dtype == dtype
+    fused, _ = in_inference(sigmoid_conv, conv, [x], dtype, layout)
     torch.testing.assert_close(fused.float(), expected, rtol=0, atol=tolerance)
 
 
@@ -76,11 +88,7 @@ def test_gated_conv(layout: torch.memory_format, dtype: torch.dtype, tolerance: 
     expected = (conv(x) * gate).clamp(min=0)
     assert (expected == 0).any() and (expected > 0).any()
     assert torch.equal(gated_conv(conv, x, gate), expected)
-    conv.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
-    inputs = [image.to(dtype).contiguous(memory_format=layout) for image in (x, gate)]
-    with torch.inference_mode():
-        fused = gated_conv(conv, *inputs)
-    assert fused.dtype == dtype
+    fused, inputs = in_inference(gated_conv, conv, [x, gate], dtype, layout)
     torch.testing.assert_close(fused.float(), expected, rtol=0, atol=tolerance)
     torch.testing.assert_close(inputs[1].float(), gate, rtol=0, atol=1e-2)  # not changed in place
 
@@ -93,11 +101,7 @@ def test_add_conv(layout: torch.memory_format, dtype: torch.dtype, tolerance: fl
     x, h = torch.randn(2, 8, 6, 5), torch.randn(2, 8, 6, 5)
     expected = x + conv(h)
     assert torch.equal(add_conv(x, conv, h), expected)  # with gradients nothing is changed in place
-    conv.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
-    with torch.inference_mode():
-        stream = x.to(dtype).contiguous(memory_format=layout)
-        fused = add_conv(stream, conv, h.to(dtype).contiguous(memory_format=layout))
-    assert fused.dtype == dtype
+    fused, (stream, _) = in_inference(lambda conv, x, h: add_conv(x, conv, h), conv, [x, h], dtype, layout)
     assert fused.data_ptr() == stream.data_ptr()
     torch.testing.assert_close(fused.float(), expected, rtol=0, atol=tolerance)
 
