@@ -123,9 +123,9 @@ def timed_residual() -> Iterator[list[float]]:
     plain = SRGenerator.residual
     seconds: list[float] = []
 
-    def timed(*arguments: Any) -> torch.Tensor:
+    def timed(*arguments: Any, **options: Any) -> torch.Tensor:
         results: list[torch.Tensor] = []
-        seconds.append(seconds_of(lambda: results.append(plain(*arguments))))
+        seconds.append(seconds_of(lambda: results.append(plain(*arguments, **options))))
         return results[0]
 
     SRGenerator.residual = timed  # type: ignore[method-assign,assignment]

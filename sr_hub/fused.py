@@ -4,6 +4,7 @@ Each equals the plain steps within rounding, which tests hold. For inference alo
 """
 
 from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,65 +30,100 @@ def _works(dtype: torch.dtype) -> bool:
     x = torch.linspace(-1, 1, 32).view(1, 2, 4, 4).to(dtype)
     try:
         pairs = (
-            (_fused_leaky_conv(conv, x), F.leaky_relu(conv(x), 0.1)),
-            (_fused_sigmoid_conv(conv, x), conv(x).sigmoid()),
-            (_fused_gated_conv(conv, x, x), F.relu(conv(x) * x)),
-            (_fused_add_conv(x.clone(), conv, x), x + conv(x)),
+            (_fused_conv(conv, x, WHOLE, "leaky_relu", 0.1), F.leaky_relu(conv(x), 0.1)),
+            (_fused_conv(conv, x, WHOLE, "sigmoid"), conv(x).sigmoid()),
+            (_fused_gated_conv(conv, x, x, WHOLE), F.relu(conv(x) * x)),
+            (_fused_add_conv(x.clone(), conv, x, WHOLE), x + conv(x)),
         )
         return all(torch.allclose(fused, plain, atol=0.02) for fused, plain in pairs)
     except (AttributeError, RuntimeError, TypeError):  # gone, built without it, or with other arguments
         return False
 
 
-_ONES = ([1, 1], [1, 1], [1, 1], 1)  # padding, stride, dilation, groups
+_STRIDE_DILATION_GROUPS = ([1, 1], [1, 1], 1)
 
 
-def _fused_leaky_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    return torch.ops.mkldnn._convolution_pointwise(x, conv.weight, conv.bias, *_ONES, "leaky_relu", [0.1], "")
+class Ends(NamedTuple):
+    """Whether the picture ends above and below some rows of it; beside them it always does.
+
+    A 3x3 convolution takes zeros for what lies beyond an end; where the picture goes on, it gives a row less.
+    """
+
+    above: bool = True
+    below: bool = True
+
+    def cut(self, x: Tensor, rows: int) -> Tensor:
+        """``x`` ``(..., H, W)`` without so many rows where the picture goes on; shares its memory."""
+        return x[..., 0 if self.above else rows : x.shape[-2] - (0 if self.below else rows), :]
+
+    def padded(self, x: Tensor) -> tuple[Tensor, list[int]]:
+        """What a 3x3 convolution takes, and the padding with which it does."""
+        if self.above and self.below:
+            return x, [1, 1]
+        if self.above or self.below:
+            x = F.pad(x, (0, 0, int(self.above), int(self.below)))
+        return x, [0, 1]
 
 
-def _fused_sigmoid_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    return torch.ops.mkldnn._convolution_pointwise(x, conv.weight, conv.bias, *_ONES, "sigmoid", [], "")
+WHOLE = Ends()
 
 
-def _fused_gated_conv(conv: nn.Conv2d, x: Tensor, gate: Tensor) -> Tensor:
+def plain_conv(conv: nn.Conv2d, x: Tensor, ends: Ends = WHOLE) -> Tensor:
+    """``conv(x)`` for a 3x3 convolution."""
+    x, padding = ends.padded(x)
+    return F.conv2d(x, conv.weight, conv.bias, padding=padding)
+
+
+def _fused_conv(conv: nn.Conv2d, x: Tensor, ends: Ends, activation: str, *scalars: float) -> Tensor:
+    x, padding = ends.padded(x)
+    return torch.ops.mkldnn._convolution_pointwise(
+        x, conv.weight, conv.bias, padding, *_STRIDE_DILATION_GROUPS, activation, list(scalars), ""
+    )
+
+
+def _fused_gated_conv(conv: nn.Conv2d, x: Tensor, gate: Tensor, ends: Ends) -> Tensor:
+    x, padding = ends.padded(x)
     return torch.ops.mkldnn._convolution_pointwise.binary(
-        x, gate, conv.weight, conv.bias, *_ONES, "mul", None, "relu", [], ""
+        x, gate, conv.weight, conv.bias, padding, *_STRIDE_DILATION_GROUPS, "mul", None, "relu", [], ""
     )
 
 
-def _fused_add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor) -> Tensor:
+def _fused_add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor, ends: Ends) -> Tensor:
+    h, padding = ends.padded(h)
     return torch.ops.mkldnn._convolution_pointwise_.binary(
-        x, h, conv.weight, conv.bias, *_ONES, "add", 1.0, None, [], None
+        x, h, conv.weight, conv.bias, padding, *_STRIDE_DILATION_GROUPS, "add", 1.0, None, [], None
     )
 
 
-def leaky_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def leaky_conv(conv: nn.Conv2d, x: Tensor, ends: Ends = WHOLE) -> Tensor:
     """``leaky_relu(conv(x), 0.1)`` for a 3x3 convolution; in inference in one pass over memory."""
     if runs_on_onednn(x):
-        return _fused_leaky_conv(conv, x)
-    return F.leaky_relu(conv(x), 0.1, inplace=not torch.is_grad_enabled())
+        return _fused_conv(conv, x, ends, "leaky_relu", 0.1)
+    return F.leaky_relu(plain_conv(conv, x, ends), 0.1, inplace=not torch.is_grad_enabled())
 
 
-def sigmoid_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def sigmoid_conv(conv: nn.Conv2d, x: Tensor, ends: Ends = WHOLE) -> Tensor:
     """``sigmoid(conv(x))`` for a 3x3 convolution; in inference in one pass over memory."""
     if runs_on_onednn(x):
-        return _fused_sigmoid_conv(conv, x)
-    return conv(x).sigmoid() if torch.is_grad_enabled() else conv(x).sigmoid_()
+        return _fused_conv(conv, x, ends, "sigmoid")
+    h = plain_conv(conv, x, ends)
+    return h.sigmoid() if torch.is_grad_enabled() else h.sigmoid_()
 
 
-def gated_conv(conv: nn.Conv2d, x: Tensor, gate: Tensor) -> Tensor:
+def gated_conv(conv: nn.Conv2d, x: Tensor, gate: Tensor, ends: Ends = WHOLE) -> Tensor:
     """``relu(conv(x) * gate)`` for a 3x3 convolution; in inference in one pass over memory."""
     if runs_on_onednn(x):
-        return _fused_gated_conv(conv, x, gate)
-    return F.relu(conv(x) * gate) if torch.is_grad_enabled() else conv(x).mul_(gate).relu_()
+        return _fused_gated_conv(conv, x, gate, ends)
+    h = plain_conv(conv, x, ends)
+    return F.relu(h * gate) if torch.is_grad_enabled() else h.mul_(gate).relu_()
 
 
-def add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor) -> Tensor:
+def add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor, ends: Ends = WHOLE) -> Tensor:
     """``x + conv(h)`` for a 3x3 convolution; in inference in one pass over memory, written into ``x``."""
     if runs_on_onednn(h):
-        return _fused_add_conv(x, conv, h)
-    return x + conv(h) if torch.is_grad_enabled() else x.add_(conv(h))
+        return _fused_add_conv(x, conv, h, ends)
+    h = plain_conv(conv, h, ends)
+    return x + h if torch.is_grad_enabled() else x.add_(h)
 
 
 def multiplies_exactly(x: Tensor) -> bool:

@@ -11,7 +11,17 @@ from huggingface_hub import PyTorchModelHubMixin
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from sr_hub.fused import add_conv, add_nearest, gated_conv, leaky_conv, multiplies_exactly, sigmoid_conv
+from sr_hub.fused import (
+    WHOLE,
+    Ends,
+    add_conv,
+    add_nearest,
+    gated_conv,
+    leaky_conv,
+    multiplies_exactly,
+    plain_conv,
+    sigmoid_conv,
+)
 from sr_hub.hub_files import HubOptions
 from sr_hub.pretrained import (
     CONFIG_FILE,
@@ -24,7 +34,6 @@ from sr_hub.pretrained import (
     read_weights,
 )
 from sr_hub.pretrained import DEFAULT_FIDELITY as DEFAULT_FIDELITY
-from sr_hub.tiling import Sides, cut, less, narrow
 
 _LIMITS = {"scale": (2, 4), "features": (1, 1024), "blocks": (1, 256)}
 
@@ -48,13 +57,36 @@ class GatedResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(features, features, 3, padding=1)
         self.conv2 = nn.Conv2d(features, features, 3, padding=1)
 
-    def forward(self, x: Tensor, trim: Sides = (0, 0, 0, 0)) -> Tensor:
-        """``x`` ``(N, F, H, W)`` to the same shape, less the pixels of ``trim``. In place in inference."""
-        gate = sigmoid_conv(self.gate3, leaky_conv(self.gate2, leaky_conv(self.gate1, x)))
-        x = add_conv(x, self.conv2, gated_conv(self.conv1, x, gate))
-        if torch.is_grad_enabled() or not any(trim):
-            return cut(x, trim)
-        return cut(x, trim).contiguous(memory_format=torch.channels_last)  # convolutions read it without gaps
+    def forward(self, x: Tensor, ends: Ends = WHOLE) -> Tensor:
+        """``x`` ``(N, F, H, W)`` to the same shape, less 4 rows where it goes on. In place in inference."""
+        gate = leaky_conv(self.gate2, leaky_conv(self.gate1, x, ends), ends)
+        gate = sigmoid_conv(self.gate3, gate, ends)
+        inner = gated_conv(self.conv1, ends.cut(x, 2), gate, ends)
+        return add_conv(ends.cut(x, 4), self.conv2, inner, ends)
+
+
+class RowsAbove:
+    """What the layers of a generator keep of a strip of an image for the one below it.
+
+    Each layer keeps the last rows of its input, so that strips one after the other, from the top of the image
+    to its bottom, give what the whole image gives. Computed twice are only the few rows around a seam that
+    inner convolutions of a block see. Kept are 8 rows of the input of each block, and 2 of any other layer's;
+    none after the last strip.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[nn.Module, Tensor] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._kept)
+
+    def join(self, layer: nn.Module, x: Tensor, seen: int, *, last: bool) -> Tensor:
+        """``x`` ``(N, C, H, W)`` below the rows kept for ``layer``, which sees so many rows far."""
+        if (kept := self._kept.pop(layer, None)) is not None:
+            x = torch.cat([kept, x], dim=2)
+        if not last:
+            self._kept[layer] = x[:, :, -2 * seen :].clone(memory_format=torch.channels_last)
+        return x
 
 
 class SRGenerator(nn.Module, PyTorchModelHubMixin):
@@ -122,31 +154,48 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
         x = lr.repeat_interleave(self.scale**2, dim=1) + self.tail(x)  # (N, 3*scale^2, H, W)
         return F.pixel_shuffle(x, self.scale)  # (N, 3, scale*H, scale*W)
 
-    def residual(self, lr: Tensor, halo: Sides = (0, 0, 0, 0)) -> Tensor:
+    def residual(self, lr: Tensor, above: RowsAbove | None = None, *, last: bool = True) -> Tensor:
         """What the network adds to each input pixel: ``(N, H, W, scale, scale, 3)`` in the weights' dtype.
 
         The output before the sub-pixel step, in the order of a picture's samples, for callers that finish it
         faster than `forward` can: `add_nearest` makes the sum.
 
         Args:
-            lr: As in `forward`.
-            halo: LR pixels at each side that are there as neighbours only, and not in the result. Each block
-                drops those that the rest of the network cannot see any more, which saves half their work.
+            lr: As in `forward`; with ``above`` some rows of it.
+            above: For images strip by strip: empty at first, then given with each strip, from top to bottom.
+                The rows returned lag ``receptive_radius`` behind those given, until the last strip.
+            last: Whether the image ends with these rows.
+
+        Raises:
+            ValueError: If the first strip of several is too low to give any rows.
         """
         s = self.scale
+        above = RowsAbove() if above is None else above
+        ends = Ends(above=not above, below=last)
+        if ends == (True, False) and lr.shape[2] < self.receptive_radius + 3:
+            raise ValueError(
+                f"the first strip must have {self.receptive_radius + 3} rows at least, got {lr.shape[2]}"
+            )
         # From colour, row, column to row, column, colour, so that each row of three samples is one piece.
         order = torch.arange(3 * s**2, device=lr.device).view(3, s**2).T.reshape(-1)
         weight = self.tail.weight[order].contiguous(memory_format=torch.channels_last)
-        x = F.conv2d(self._trunk(lr, halo), weight, self.tail.bias[order], padding=1)  # type: ignore[index]
-        return cut(x, narrow(halo, 1)).permute(0, 2, 3, 1).unflatten(3, (s, s, 3))
+        x, padding = ends.padded(above.join(self.tail, self._trunk_rows(lr, above, ends), 1, last=last))
+        x = F.conv2d(x, weight, self.tail.bias[order], padding=padding)  # type: ignore[index]
+        return x.permute(0, 2, 3, 1).unflatten(3, (s, s, 3))
 
-    def _trunk(self, lr: Tensor, halo: Sides = (0, 0, 0, 0)) -> Tensor:
-        """The features that the tail turns into sub-pixels: ``(N, F, H, W)``, of the halo one pixel."""
-        x, there = self.head(lr.to(self.head.weight.dtype)), halo
-        for index, block in enumerate(self.blocks):
-            seen = narrow(halo, reach(len(self.blocks) - 1 - index) - 1)  # by what follows, which has no head
-            x = block(x, less(there, seen))
-            there = seen
+    def _trunk(self, lr: Tensor) -> Tensor:
+        """The features ``(N, F, H, W)`` that the tail turns into sub-pixels."""
+        x = self.head(lr.to(self.head.weight.dtype))
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def _trunk_rows(self, lr: Tensor, above: RowsAbove, ends: Ends) -> Tensor:
+        """As `_trunk` for the rows of a strip that lie four for each block and one behind it."""
+        x = lr.to(self.head.weight.dtype)
+        x = plain_conv(self.head, above.join(self.head, x, 1, last=ends.below), ends)
+        for block in self.blocks:
+            x = block(above.join(block, x, 4, last=ends.below), ends)
         return x
 
     @classmethod

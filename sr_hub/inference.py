@@ -14,10 +14,11 @@ from PIL import Image
 
 from sr_hub.allocator import LARGEST_KEPT_BLOCK, freed_memory_kept
 from sr_hub.fused import add_nearest
+from sr_hub.generator import RowsAbove
 from sr_hub.images import Picture, from_pil, read_picture, to_pil
 from sr_hub.pixels import extend_colors, is_grey
 from sr_hub.precision import has_fast_bf16
-from sr_hub.tiling import Sides, cut, map_tiles
+from sr_hub.tiling import map_tiles, row_strips, tile_spans
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Progress = Callable[[int, int], None]
@@ -26,6 +27,8 @@ Enlargeable = TypeVar("Enlargeable", Image.Image, np.ndarray, torch.Tensor)
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _BAND = 2**21  # bytes of floats turned into samples at once: they stay in a core's cache
 _SMALLEST_TILE, _LARGEST_TILE = 64, 1024
+_LOWEST_STRIP = 64  # rows, about: below, the few that a layer computes twice would count
+_FEWEST_ROWS = 8  # that a strip may have where tiles are tiny
 
 
 @overload
@@ -70,8 +73,9 @@ def upscale(
             - an array ``(H, W)`` or ``(H, W, C)``: C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha;
               uint8, uint16, or float in [0, 1].
             - a float tensor ``(3, H, W)`` or ``(N, 3, H, W)`` in [0, 1], RGB.
-        tile_size: LR pixels a side kept of each tile; smaller tiles need less memory. The result does not
-            depend on it. Default: the size that ran fastest in measurements.
+        tile_size: LR pixels a side of the pieces that the image is worked on in: tiles, or strips of the same
+            area; smaller ones need less memory. The result does not depend on it. Default: the size that ran
+            fastest in measurements.
         precision: "bf16", "fp16" (not on a CPU), "fp32", or "auto": bf16 for 8-bit images where the machine
             has instructions for it, else fp32.
         progress: Called with the tiles done and the number of tiles after each one.
@@ -257,56 +261,88 @@ def _run(
     network = copy.deepcopy(generator).eval()
     network.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
 
-    scale = _scale(generator)
-    eight_bit_color = sources[0].dtype == torch.uint8 and sources[0].shape[1] == 3 and not grey
-    by_sub_pixel = eight_bit_color and hasattr(network, "residual")
-    if by_sub_pixel:
-        enlarge = partial(_enlarge_8_bits, network, device=device)
-        targets = [_by_sub_pixel(target, scale) for target in targets]
-    else:
-        enlarge = partial(_enlarge, network, device=device, grey=grey)
-
     def report(done: int, total: int) -> None:
         if progress is not None:
             progress(index * total + done, len(sources) * total)
 
+    by_strips = (
+        sources[0].dtype == torch.uint8 and sources[0].shape[1] in (1, 3) and hasattr(network, "residual")
+    )
     with torch.inference_mode(), freed_memory_kept():
         for index, (source, target) in enumerate(zip(sources, targets, strict=True)):  # noqa: B007
+            if by_strips:
+                _run_strips(network, source, target, tile_size, report, device=device, grey=grey)
+                continue
             map_tiles(
-                enlarge,
+                partial(_enlarge, network, device=device, grey=grey),
                 source,
                 target,
                 tile_size=tile_size,
                 overlap=max(_radius(generator), 1),  # 1 for alpha's neighbours
-                scale=1 if by_sub_pixel else scale,
-                trims=by_sub_pixel,
+                scale=_scale(generator),
                 progress=report,
             )
 
 
-def _by_sub_pixel(target: torch.Tensor, scale: int) -> torch.Tensor:
-    """``(1, 3, scale*H, scale*W)`` seen as ``(1, scale, scale, 3, H, W)``."""
-    split = target.unflatten(-2, (-1, scale)).unflatten(-1, (-1, scale))  # (1, 3, H, scale, W, scale)
-    return split.permute(0, 3, 5, 1, 2, 4)
+def _run_strips(
+    network: torch.nn.Module,
+    source: torch.Tensor,
+    target: torch.Tensor,
+    tile_size: int,
+    report: Progress,
+    *,
+    device: torch.device,
+    grey: bool,
+) -> None:
+    """As `_run` for an 8-bit image without alpha, from top to bottom in strips that share their layers' rows.
 
-
-def _enlarge_8_bits(
-    network: torch.nn.Module, window: torch.Tensor, halo: Sides, *, device: torch.device
-) -> torch.Tensor:
-    """As `_enlarge` for 8-bit colour, by sub-pixel and without the halo: ``(1, scale, scale, 3, h, w)``.
-
-    The network's ``residual`` is turned into bytes band by band, before the sub-pixel step, so that the step
-    moves bytes instead of floats and no float image of the output's size is ever held.
+    A strip has the area of a tile and is as wide as the image, or, where it would be very low, a part of it.
     """
-    samples = window.to(device).to(torch.float32)
-    lr = _to_input(samples, 255.0)
-    residual = network.residual(lr, halo)[0]  # type: ignore[operator]  # (h, w, scale, scale, 3)
-    levels = cut(samples[0], halo).permute(1, 2, 0)
-    sr = torch.empty(residual.shape, dtype=torch.uint8, device=device)
-    rows = max(1, _BAND // (sr[0].numel() * 4))
+    overlap, scale = _radius(network), _scale(network)
+    widest = max(tile_size, (tile_size + 2 * overlap) ** 2 // _LOWEST_STRIP)
+    columns = tile_spans(source.shape[-1], widest, overlap)
+    width = columns[0].stop - columns[0].start
+    strips = row_strips(source.shape[-2], max(_FEWEST_ROWS, tile_size**2 // width), overlap)
+    target = _by_sub_pixel(target, scale)
+    for index, column in enumerate(columns):
+        above = RowsAbove()
+        for number, strip in enumerate(strips):
+            samples = source[:, :, strip.read, column.window].to(device).to(torch.float32)
+            last = number + 1 == len(strips)
+            residual = network.residual(_to_input(samples, 255.0), above, last=last)[0]  # type: ignore[operator]
+            kept = slice(column.keep_start, column.keep_stop)
+            levels = source[0, :, strip.done, kept].to(device).to(torch.float32)
+            result = _to_8_bits(residual[:, column.crop(1)], levels, grey=grey)
+            target[..., strip.done, kept].copy_(result)
+            report(index * len(strips) + number + 1, len(columns) * len(strips))
+
+
+def _by_sub_pixel(target: torch.Tensor, scale: int) -> torch.Tensor:
+    """``(1, C, scale*H, scale*W)`` seen as ``(scale, scale, C, H, W)``."""
+    split = target[0].unflatten(-2, (-1, scale)).unflatten(-1, (-1, scale))  # (C, H, scale, W, scale)
+    return split.permute(2, 4, 0, 1, 3)
+
+
+def _to_8_bits(residual: torch.Tensor, levels: torch.Tensor, *, grey: bool) -> torch.Tensor:
+    """Samples ``(scale, scale, 1 or 3, h, w)`` from a network's residual ``(h, w, scale, scale, 3)``.
+
+    It is turned into bytes band by band, before the sub-pixel step, so that the step moves bytes instead of
+    floats and no float image of the output's size is ever held.
+
+    Args:
+        residual: In units of 255.
+        levels: ``(1 or 3, h, w)`` of the input, in [0, 255].
+        grey: Whether the result has one channel: the mean of the three.
+    """
+    levels = levels.expand(3, -1, -1).permute(1, 2, 0)
+    sr = torch.empty((*residual.shape[:-1], 1 if grey else 3), dtype=torch.uint8, device=residual.device)
+    rows = max(1, _BAND // (residual[0].numel() * 4))
     for band, part, level in zip(sr.split(rows), residual.split(rows), levels.split(rows), strict=True):
-        band.copy_(add_nearest(part, level, gain=255.0).round_().clamp_(0, 255))
-    return sr.permute(2, 3, 4, 0, 1)[None]
+        samples = add_nearest(part, level, gain=255.0)
+        if grey:
+            samples = samples.mean(dim=-1, keepdim=True)
+        band.copy_(samples.round_().clamp_(0, 255))
+    return sr.permute(2, 3, 4, 0, 1)
 
 
 def _enlarge(

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 
 import torch
 
-Sides = tuple[int, int, int, int]
-"""Pixels at the top, bottom, left and right."""
-
 
 @dataclass(frozen=True)
 class Span:
@@ -32,11 +29,6 @@ class Span:
     def crop(self, scale: int) -> slice:
         """The kept part inside the function's result for this tile."""
         return slice((self.keep_start - self.start) * scale, (self.keep_stop - self.start) * scale)
-
-    @property
-    def halo(self) -> tuple[int, int]:
-        """How many pixels are read before and after those that are kept."""
-        return self.keep_start - self.start, self.stop - self.keep_stop
 
     def target(self, scale: int) -> slice:
         """Where the kept part is written."""
@@ -71,32 +63,41 @@ def tile_spans(length: int, tile_size: int, overlap: int) -> list[Span]:
     ]
 
 
-def cut(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-    """``x`` ``(..., H, W)`` without the pixels of ``sides``; shares its memory."""
-    top, bottom, left, right = sides
-    return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
+@dataclass(frozen=True)
+class Strip:
+    """Some rows of an image that is worked on from top to bottom: those read, and those then done."""
+
+    read: slice
+    done: slice
 
 
-def narrow(sides: Sides, most: int) -> Sides:
-    """At most so many pixels at each side."""
-    top, bottom, left, right = sides
-    return min(top, most), min(bottom, most), min(left, most), min(right, most)
+def row_strips(height: int, rows: int, overlap: int) -> list[Strip]:
+    """Split `height` rows into strips of about equal height, at most `rows` done in each.
 
+    What is done stays `overlap` rows behind what is read, until the last strip: the first reads as many more,
+    and the last has as many more done.
 
-def less(sides: Sides, others: Sides) -> Sides:
-    """The difference, side by side."""
-    return sides[0] - others[0], sides[1] - others[1], sides[2] - others[2], sides[3] - others[3]
+    Raises:
+        ValueError: A height or number of rows below 1, or a negative overlap.
+    """
+    if height < 1 or rows < 1 or overlap < 0:
+        raise ValueError(
+            f"expected height >= 1, rows >= 1 and overlap >= 0, got {height}, {rows} and {overlap}"
+        )
+    count = max(1, -(-(height - overlap) // rows))
+    read = [0, *(overlap + (height - overlap) * index // count for index in range(1, count)), height]
+    done = [0, *(stop - overlap for stop in read[1:-1]), height]
+    return [Strip(slice(*read[i : i + 2]), slice(*done[i : i + 2])) for i in range(count)]
 
 
 def map_tiles(
-    function: Callable[..., torch.Tensor],
+    function: Callable[[torch.Tensor], torch.Tensor],
     source: torch.Tensor,
     target: torch.Tensor,
     *,
     tile_size: int,
     overlap: int,
     scale: int = 1,
-    trims: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write ``function(source)`` into `target`, one tile at a time.
@@ -108,13 +109,10 @@ def map_tiles(
         function: From a window ``(N, C, h, w)`` of `source`, which it must not change, to
             ``(N, D, scale*h, scale*w)`` of any dtype on any device; ``Tensor.copy_`` converts it.
         source: ``(N, C, H, W)``, any dtype, strides and device.
-        target: ``(N, D, scale*H, scale*W)``, likewise; overwritten. There may be more dimensions in the place
-            of D, as in the function's result.
+        target: ``(N, D, scale*H, scale*W)``, likewise; overwritten.
         tile_size: See `tile_spans`.
         overlap: Halo in source pixels.
         scale: Target pixels per source pixel.
-        trims: Whether the function takes the window's halo (`Sides`) as its second argument and returns the
-            kept part alone.
         progress: Called with the tiles done and the number of tiles after each one.
 
     Raises:
@@ -128,13 +126,12 @@ def map_tiles(
     columns = tile_spans(width, tile_size, overlap)
     for index, (row, column) in enumerate((row, column) for row in rows for column in columns):
         window = source[..., row.window, column.window]
-        halo = row.halo + column.halo
-        result = function(window, halo) if trims else function(window)
-        returned = cut(window, halo) if trims else window
-        expected = (scale * returned.shape[-2], scale * returned.shape[-1])
+        result = function(window)
+        expected = (scale * window.shape[-2], scale * window.shape[-1])
         if result.shape[-2:] != expected:
             raise ValueError(f"function must return size {expected}, got {tuple(result.shape[-2:])}")
-        kept = result if trims else result[..., row.crop(scale), column.crop(scale)]
-        target[..., row.target(scale), column.target(scale)].copy_(kept)
+        target[..., row.target(scale), column.target(scale)].copy_(
+            result[..., row.crop(scale), column.crop(scale)]
+        )
         if progress is not None:
             progress(index + 1, len(rows) * len(columns))

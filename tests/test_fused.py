@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from sr_hub.fused import (
+    Ends,
     add_conv,
     add_nearest,
     gated_conv,
     leaky_conv,
     multiplies_exactly,
+    plain_conv,
     runs_on_onednn,
     sigmoid_conv,
 )
@@ -104,6 +106,27 @@ def test_add_conv(layout: torch.memory_format, dtype: torch.dtype, tolerance: fl
     fused, (stream, _) = in_inference(lambda conv, x, h: add_conv(x, conv, h), conv, [x, h], dtype, layout)
     assert fused.data_ptr() == stream.data_ptr()
     torch.testing.assert_close(fused.float(), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("ends", [Ends(above, below) for above in (True, False) for below in (True, False)])
+def test_rows_of_a_picture_that_goes_on(ends: Ends, inference: bool) -> None:
+    """Each step, given some rows of a picture, gives those of the whole that it can know."""
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(8, 8, 3, padding=1)
+    whole, gate = torch.randn(1, 8, 9, 5), torch.rand(1, 8, 9, 5)
+    rows = slice(0 if ends.above else 2, 9 if ends.below else 7)
+    known = slice(0 if ends.above else 3, 9 if ends.below else 6)
+    x = whole[:, :, rows]
+    assert ends.cut(x, 1).shape == whole[:, :, known].shape
+    with torch.inference_mode(inference):
+        for step in (plain_conv, leaky_conv, sigmoid_conv):
+            torch.testing.assert_close(step(conv, x, ends), step(conv, whole)[:, :, known], rtol=0, atol=1e-6)
+        gated = gated_conv(conv, x, gate[:, :, known], ends)
+        torch.testing.assert_close(gated, gated_conv(conv, whole, gate)[:, :, known], rtol=0, atol=1e-6)
+        added = add_conv(ends.cut(x, 1).clone(), conv, x, ends)
+        expected = (whole + conv(whole))[:, :, known]
+        torch.testing.assert_close(added, expected, rtol=0, atol=1e-6)
 
 
 def test_add_nearest_by_hand() -> None:

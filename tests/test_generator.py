@@ -1,10 +1,11 @@
 import copy
+import itertools
 
 import pytest
 import torch
 
 from sr_hub.fused import add_nearest
-from sr_hub.generator import SRGenerator
+from sr_hub.generator import RowsAbove, SRGenerator
 
 
 def tiny(scale: int = 4, blocks: int = 2) -> SRGenerator:
@@ -125,18 +126,35 @@ def test_bf16_weights_keep_a_float32_skip() -> None:
     assert torch.equal(sr, generator(lr))  # with a zero tail, the skip is all there is
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 4])
-@pytest.mark.parametrize("share", [0, 0.2, 0.5, 0.9, 1, 1.5])
-def test_residual_without_its_halo(blocks: int, share: float) -> None:
-    """Whatever the halo, pixels are dropped only where nothing that is kept sees them."""
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_strips_give_what_the_whole_image_gives(blocks: int, inference: bool) -> None:
+    """Strips of any height, down to one row, by the plain steps and by the fused ones."""
     generator = tiny(blocks=blocks)
-    full = round(generator.receptive_radius * share)
-    halo = (full, full // 2, 0, full)
-    lr = torch.rand(1, 3, 2 * full + 4, 2 * full + 5)
-    expected = generator.residual(lr)[:, full : 2 * full + 4 - full // 2, : full + 5]
-    torch.testing.assert_close(generator.residual(lr, halo), expected, rtol=0, atol=1e-6)
-    with torch.inference_mode():
-        torch.testing.assert_close(generator.residual(lr, halo), expected, rtol=0, atol=1e-6)
+    reach = generator.receptive_radius
+    stops = [0, reach + 3, reach + 4, reach + 9, reach + 40, reach + 41]
+    lr = torch.rand(2, 3, stops[-1], 9)
+    expected = generator.residual(lr)
+    above = RowsAbove()
+    with torch.inference_mode(inference):
+        strips = [
+            generator.residual(lr[:, :, start:stop], above, last=stop == stops[-1])
+            for start, stop in itertools.pairwise(stops)
+        ]
+    assert [strip.shape[1] for strip in strips] == [3, 1, 5, 31, reach + 1]
+    torch.testing.assert_close(torch.cat(strips, dim=1), expected, rtol=0, atol=1e-6)
+    assert not above  # nothing is kept of an image that is done
+
+
+def test_a_first_strip_too_low_is_refused() -> None:
+    generator = tiny(blocks=2)
+    with pytest.raises(ValueError, match="first strip must have 13 rows at least, got 12"):
+        generator.residual(torch.rand(1, 3, 12, 5), RowsAbove(), last=False)
+
+
+def test_an_image_lower_than_the_reach_is_one_strip() -> None:
+    generator, lr = tiny(blocks=2), torch.rand(1, 3, 1, 5)
+    assert torch.equal(generator.residual(lr, RowsAbove()), generator.residual(lr))
 
 
 def test_equal_seeds_give_equal_networks() -> None:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr_hub.tiling import cut, less, map_tiles, narrow, tile_spans
+from sr_hub.tiling import map_tiles, row_strips, tile_spans
 
 SIZES = st.integers(1, 70)
 
@@ -71,20 +71,26 @@ def test_tiles_are_written_into_a_strided_buffer_of_another_dtype() -> None:
     assert torch.equal(target.float(), enlarge(source))
 
 
-@settings(deadline=None, max_examples=40)
-@given(height=SIZES, width=SIZES, tile_size=st.integers(1, 80), overlap=st.integers(0, 6))
-def test_a_function_that_trims_gets_the_halo(height: int, width: int, tile_size: int, overlap: int) -> None:
-    source = torch.arange(float(height * width)).reshape(1, 1, height, width)
-    target = torch.full_like(source, torch.nan)
-    map_tiles(cut, source, target, tile_size=tile_size, overlap=overlap, trims=True)
-    assert torch.equal(target, source)
+@given(height=st.integers(1, 500), rows=st.integers(1, 100), overlap=st.integers(0, 40))
+def test_strips_read_and_do_every_row_once_and_the_done_lag_behind(
+    height: int, rows: int, overlap: int
+) -> None:
+    strips = row_strips(height, rows, overlap)
+    for part in ("read", "done"):
+        slices = [getattr(strip, part) for strip in strips]
+        assert [row for piece in slices for row in range(piece.start, piece.stop)] == list(range(height))
+        assert all(piece.start < piece.stop for piece in slices)
+    assert all(strip.read.stop - strip.done.stop == overlap for strip in strips[:-1])
+    assert all(strip.done.stop - strip.done.start <= rows for strip in strips[:-1])
+    heights = {strip.read.stop - strip.read.start for strip in strips[1:]}
+    assert not heights or max(heights) - min(heights) <= 1
 
 
-def test_sides_by_hand() -> None:
-    x = torch.arange(20).reshape(4, 5)
-    assert cut(x, (1, 2, 0, 3)).tolist() == [[5, 6]]  # the second row's first two of five
-    assert narrow((0, 1, 2, 3), 2) == (0, 1, 2, 2)
-    assert less((4, 3, 2, 1), (1, 1, 1, 1)) == (3, 2, 1, 0)
+def test_strips_of_a_known_case() -> None:
+    # 11 rows, 4 done at once, 2 behind: 9 = 11 - 2 rows in 3 strips of 3, the first of which reads 2 more.
+    strips = row_strips(11, 4, 2)
+    assert [strip.read for strip in strips] == [slice(0, 5), slice(5, 8), slice(8, 11)]
+    assert [strip.done for strip in strips] == [slice(0, 3), slice(3, 6), slice(6, 11)]
 
 
 def test_progress_counts_every_tile() -> None:
@@ -105,6 +111,8 @@ def test_progress_counts_every_tile() -> None:
 def test_impossible_spans_are_refused(length: int, tile_size: int, overlap: int) -> None:
     with pytest.raises(ValueError, match=f"got {length}, {tile_size} and {overlap}"):
         tile_spans(length, tile_size, overlap)
+    with pytest.raises(ValueError, match=f"got {length}, {tile_size} and {overlap}"):
+        row_strips(length, tile_size, overlap)
 
 
 def test_a_target_of_another_size_is_refused() -> None:
@@ -113,10 +121,5 @@ def test_a_target_of_another_size_is_refused() -> None:
 
 
 def test_a_function_of_another_scale_is_refused() -> None:
-    untrimmed = lambda window, halo: window  # noqa: E731
-    with pytest.raises(ValueError, match=r"function must return size \(2, 2\), got \(3, 3\)"):
-        map_tiles(
-            untrimmed, torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), tile_size=1, overlap=1, trims=True
-        )
     with pytest.raises(ValueError, match=r"function must return size \(8, 8\), got \(4, 4\)"):
         map_tiles(blur, torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 8, 8), tile_size=4, overlap=2, scale=2)
