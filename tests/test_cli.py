@@ -1,5 +1,6 @@
 """The command line: files, folders, exit codes, one sentence instead of a traceback."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -296,6 +297,19 @@ def test_help_loads_nothing_heavy() -> None:
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert all(command in run.stdout for command in cli.COMMANDS)
     assert run.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("arguments", [["inspect", "clean"], ["enlarge"]])
+def test_garbage_is_collected_again_after_the_imports(arguments: list[str]) -> None:
+    assert gc.isenabled()
+    cli.main(arguments)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        cli.main(arguments)
+        assert not gc.isenabled()  # as the caller had it
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("arguments", [[], ["enlarge"], ["--what"]])

@@ -37,7 +37,7 @@ def test_wheel_holds_the_package_its_weights_and_the_card(tmp_path: Path) -> Non
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     _works_away_from_the_checkout(wheel, tmp_path)
     (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
-    assert "sr-hub = sr_hub.cli:main" in zipfile.ZipFile(wheel).read(entry_points).decode()
+    assert "sr-hub = sr_hub.cli:program" in zipfile.ZipFile(wheel).read(entry_points).decode()
 
 
 def _works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
