@@ -6,9 +6,9 @@ import platform
 import resource
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ class Point:
     ``seconds`` is the whole call, ``network_seconds`` the part of it inside the network, ``forward_seconds``
     the network on the whole picture at once (None where that is too large). The rates are FLOP/s: of the
     network inside the call, of one 3x3 convolution of the trunk's width on a picture of this side alone, and
-    of a product of 2048 x 2048 matrices.
+    of a product of 2048 x 2048 matrices. The shares are medians over the runs, of rates measured next to each
+    other.
     """
 
     side: int
@@ -44,77 +45,124 @@ class Point:
     network_rate: float
     convolution_rate: float
     matrix_rate: float
+    share_of_convolution: float
+    share_of_matrix_product: float
 
     def to_json(self) -> dict[str, Any]:
         """Its fields, and the ratios that matter."""
         return asdict(self) | {
             "seconds_per_megapixel": self.seconds / (self.side**2 / 1e6),
-            "share_of_convolution": self.network_rate / self.convolution_rate,
-            "share_of_matrix_product": self.network_rate / self.matrix_rate,
             "call_over_network": self.seconds / self.network_seconds,
         }
 
 
+@dataclass
+class _Side:
+    """Seconds of the runs on pictures of this side, and the peak memory of the first."""
+
+    side: int
+    peak_memory: int = 0
+    runs_a_pass: int = 1
+    call: list[float] = field(default_factory=list)
+    network: list[float] = field(default_factory=list)
+    convolution: list[float] = field(default_factory=list)
+    product: list[float] = field(default_factory=list)
+
+
 def measure_scaling(
-    generator: SRGenerator, sides: Sequence[int] = SIDES, *, seconds_a_side: float = 8.0
+    generator: SRGenerator,
+    sides: Sequence[int] = SIDES,
+    *,
+    passes: int = 3,
+    seconds_a_pass: float = 3.0,
+    longest: float = 60.0,
 ) -> list[Point]:
-    """One point for each side, smallest first, in the precision that `upscale` chooses by itself."""
-    points: list[Point] = []
-    for side in sides:
-        expected = points[-1].seconds * (side / points[-1].side) ** 2 if points else 0.05
-        runs = max(1, min(15, int(seconds_a_side / expected)))
-        points.append(_measure(generator, side, runs))
-    return points
+    """One point for each side, in the precision that `upscale` chooses by itself.
 
-
-def _measure(generator: SRGenerator, side: int, runs: int) -> Point:
-    features = generator.head.out_channels
+    A machine that others share runs now faster, now slower, so the sides take turns: in each of the passes each
+    of them is run for about ``seconds_a_pass``, and once at least. Where a call takes more than ``longest``
+    seconds, it is made in the first pass only.
+    """
     dtype = choose_dtype(torch.device("cpu"), "auto")
-    work = 2.0 * side**2 * sum(weight.numel() for weight in generator.parameters() if weight.ndim == 4)
-    lr = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    product, product_work = make_product(_PRODUCT, dtype)
-    times: dict[str, list[float]] = {name: [] for name in ("call", "network", "conv", "product")}
+    measured = [_Side(side) for side in sides]
     with torch.inference_mode(), freed_memory_kept():
-        upscale(generator, lr[:64, :64])
-        _reset_peak()
+        upscale(generator, _picture(64))
+        for number in range(passes):
+            for times in measured:
+                if number == 0:
+                    _warm_up(generator, times, seconds_a_pass)
+                elif times.call[0] > longest:
+                    continue
+                _run_in_turn(generator, times, dtype)
+    return [_point(generator, times, dtype) for times in measured]
+
+
+def _picture(side: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+def _warm_up(generator: SRGenerator, times: _Side, seconds_a_pass: float) -> None:
+    """The first call, which tells the memory and how many runs fit into a pass."""
+    pixels = _picture(times.side)
+    _reset_peak()
+    first = seconds_of(lambda: upscale(generator, pixels))
+    times.peak_memory = _peak()
+    times.runs_a_pass = max(1, min(5, int(seconds_a_pass / first)))
+
+
+def _run_in_turn(generator: SRGenerator, times: _Side, dtype: torch.dtype) -> None:
+    pixels = _picture(times.side)
+    conv, _ = _convolution(generator, times.side, dtype)
+    product, _ = make_product(_PRODUCT, dtype)
+    conv()
+    product()
+    for _ in range(times.runs_a_pass):
         with timed_residual() as inside:
-            first = seconds_of(lambda: upscale(generator, lr))
-        peak = _peak()
-        if runs == 1:  # so large that the first is as good as any
-            times["call"].append(first)
-            times["network"].append(sum(inside))
-        conv, conv_work = make_convolution(features, min(side, _LARGEST_CONVOLUTION), dtype)
-        conv()
-        for _ in range(runs):
-            if runs > 1:
-                with timed_residual() as inside:
-                    times["call"].append(seconds_of(lambda: upscale(generator, lr)))
-                times["network"].append(sum(inside))
-            times["conv"].append(seconds_of(conv))
-            times["product"].append(seconds_of(product))
-    median = {name: statistics.median(values) for name, values in times.items()}
+            times.call.append(seconds_of(lambda: upscale(generator, pixels)))
+        times.network.append(sum(inside))
+        times.convolution.append(seconds_of(conv))
+        times.product.append(seconds_of(product))
+
+
+def _convolution(generator: SRGenerator, side: int, dtype: torch.dtype) -> tuple[Callable[[], object], float]:
+    return make_convolution(generator.head.out_channels, min(side, _LARGEST_CONVOLUTION), dtype)
+
+
+def _point(generator: SRGenerator, times: _Side, dtype: torch.dtype) -> Point:
+    weights = sum(weight.numel() for weight in generator.parameters() if weight.ndim == 4)
+    network_rates = [2.0 * times.side**2 * weights / seconds for seconds in times.network]
+    _, work = _convolution(generator, times.side, dtype)
+    convolution_rates = [work / seconds for seconds in times.convolution]
+    _, work = make_product(_PRODUCT, dtype)
+    matrix_rates = [work / seconds for seconds in times.product]
     return Point(
-        side=side,
-        runs=runs,
-        seconds=median["call"],
-        network_seconds=median["network"],
-        forward_seconds=_forward_seconds(generator, lr, dtype, runs) if side <= 1024 else None,
-        peak_memory=peak,
-        network_rate=work / median["network"],
-        convolution_rate=conv_work / median["conv"],
-        matrix_rate=product_work / median["product"],
+        side=times.side,
+        runs=len(times.call),
+        seconds=statistics.median(times.call),
+        network_seconds=statistics.median(times.network),
+        forward_seconds=_forward_seconds(generator, times.side, dtype) if times.side <= 1024 else None,
+        peak_memory=times.peak_memory,
+        network_rate=statistics.median(network_rates),
+        convolution_rate=statistics.median(convolution_rates),
+        matrix_rate=statistics.median(matrix_rates),
+        share_of_convolution=_median_ratio(network_rates, convolution_rates),
+        share_of_matrix_product=_median_ratio(network_rates, matrix_rates),
     )
 
 
-def _forward_seconds(generator: SRGenerator, pixels: np.ndarray, dtype: torch.dtype, runs: int) -> float:
+def _median_ratio(values: Sequence[float], others: Sequence[float]) -> float:
+    return statistics.median(value / other for value, other in zip(values, others, strict=True))
+
+
+def _forward_seconds(generator: SRGenerator, side: int, dtype: torch.dtype) -> float:
     """``generator(lr)`` alone, on the whole picture."""
     network = copy.deepcopy(generator).to(dtype)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-    lr = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    lr = torch.from_numpy(_picture(side)).permute(2, 0, 1)[None].float() / 255
     lr = lr.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), freed_memory_kept():
         network(lr)
-        return statistics.median(seconds_of(lambda: network(lr)) for _ in range(min(runs, 5)))
+        return statistics.median(seconds_of(lambda: network(lr)) for _ in range(3))
 
 
 @contextmanager

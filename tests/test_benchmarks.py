@@ -227,11 +227,12 @@ def test_the_network_rate_counts_every_convolution() -> None:
     torch.manual_seed(0)
     generator = SRGenerator(features=4, blocks=1)
     plain = SRGenerator.residual
-    (point,) = scaling.measure_scaling(generator, [16], seconds_a_side=0.1)
+    (point,) = scaling.measure_scaling(generator, [16], passes=3, seconds_a_pass=60)
     assert SRGenerator.residual is plain
     # head 27*4, gate 9*4 + 9 + 9*4, two of the block 2*(9*4*4), tail 9*4*48
     work = 2 * 16**2 * (108 + 81 + 2 * 144 + 1728)
     assert point.network_rate * point.network_seconds == pytest.approx(work)
+    assert point.runs == 15  # five a pass at most
     assert point.seconds > point.network_seconds > 0
     assert point.peak_memory > 50e6
 
