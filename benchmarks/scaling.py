@@ -79,8 +79,8 @@ def measure_scaling(
 ) -> list[Point]:
     """One point for each side, in the precision that `upscale` chooses by itself.
 
-    A machine that others share runs now faster, now slower, so the sides take turns: in each of the passes each
-    of them is run for about ``seconds_a_pass``, and once at least. Where a call takes more than ``longest``
+    A machine that others share runs now faster, now slower, so the sides take turns: each is run for about
+    ``seconds_a_pass``, and once at least, in each of the passes. Where a call takes more than ``longest``
     seconds, it is made in the first pass only.
     """
     dtype = choose_dtype(torch.device("cpu"), "auto")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from sr_hub.allocator import LARGEST_KEPT_BLOCK, freed_memory_kept
-from sr_hub.fused import add_nearest
+from sr_hub.fused import add_nearest, multiplies_exactly
 from sr_hub.generator import RowsAbove
 from sr_hub.images import Picture, from_pil, read_picture, to_pil
 from sr_hub.pixels import extend_colors, is_grey
@@ -265,9 +265,7 @@ def _run(
         if progress is not None:
             progress(index * total + done, len(sources) * total)
 
-    by_strips = (
-        sources[0].dtype == torch.uint8 and sources[0].shape[1] in (1, 3) and hasattr(network, "residual")
-    )
+    by_strips = sources[0].shape[1] in (1, 3) and hasattr(network, "residual")
     with torch.inference_mode(), freed_memory_kept():
         for index, (source, target) in enumerate(zip(sources, targets, strict=True)):  # noqa: B007
             if by_strips:
@@ -294,7 +292,7 @@ def _run_strips(
     device: torch.device,
     grey: bool,
 ) -> None:
-    """As `_run` for an 8-bit image without alpha, from top to bottom in strips that share their layers' rows.
+    """As `_run` for an image without alpha, from top to bottom in strips that share their layers' rows.
 
     A strip has the area of a tile and is as wide as the image, or, where it would be very low, a part of it.
     """
@@ -303,16 +301,16 @@ def _run_strips(
     columns = tile_spans(source.shape[-1], widest, overlap)
     width = columns[0].stop - columns[0].start
     strips = row_strips(source.shape[-2], max(_FEWEST_ROWS, tile_size**2 // width), overlap)
-    target = _by_sub_pixel(target, scale)
+    target, full = _by_sub_pixel(target, scale), _full(source)
     for index, column in enumerate(columns):
         above = RowsAbove()
         for number, strip in enumerate(strips):
             samples = source[:, :, strip.read, column.window].to(device).to(torch.float32)
             last = number + 1 == len(strips)
-            residual = network.residual(_to_input(samples, 255.0), above, last=last)[0]  # type: ignore[operator]
+            residual = network.residual(_to_input(samples, full), above, last=last)[0]  # type: ignore[operator]
             kept = slice(column.keep_start, column.keep_stop)
             levels = source[0, :, strip.done, kept].to(device).to(torch.float32)
-            result = _to_8_bits(residual[:, column.crop(1)], levels, grey=grey)
+            result = _to_samples(residual[:, column.crop(1)], levels, full, grey=grey)
             target[..., strip.done, kept].copy_(result)
             report(index * len(strips) + number + 1, len(columns) * len(strips))
 
@@ -323,25 +321,30 @@ def _by_sub_pixel(target: torch.Tensor, scale: int) -> torch.Tensor:
     return split.permute(2, 4, 0, 1, 3)
 
 
-def _to_8_bits(residual: torch.Tensor, levels: torch.Tensor, *, grey: bool) -> torch.Tensor:
+def _to_samples(residual: torch.Tensor, levels: torch.Tensor, full: float, *, grey: bool) -> torch.Tensor:
     """Samples ``(scale, scale, 1 or 3, h, w)`` from a network's residual ``(h, w, scale, scale, 3)``.
 
-    It is turned into bytes band by band, before the sub-pixel step, so that the step moves bytes instead of
-    floats and no float image of the output's size is ever held.
+    It is turned into samples band by band, before the sub-pixel step, so that for 8 bits the step moves bytes
+    instead of floats and no float image of the output's size is ever held.
 
     Args:
-        residual: In units of 255.
-        levels: ``(1 or 3, h, w)`` of the input, in [0, 255].
+        residual: In units of ``full``.
+        levels: ``(1 or 3, h, w)`` of the input, in [0, full].
+        full: The largest value; 1 where samples are not whole numbers.
         grey: Whether the result has one channel: the mean of the three.
     """
     levels = levels.expand(3, -1, -1).permute(1, 2, 0)
-    sr = torch.empty((*residual.shape[:-1], 1 if grey else 3), dtype=torch.uint8, device=residual.device)
+    dtype = torch.uint8 if full == 255 else torch.float32
+    sr = torch.empty((*residual.shape[:-1], 1 if grey else 3), dtype=dtype, device=residual.device)
     rows = max(1, _BAND // (residual[0].numel() * 4))
     for band, part, level in zip(sr.split(rows), residual.split(rows), levels.split(rows), strict=True):
-        samples = add_nearest(part, level, gain=255.0)
+        if full == 255 or multiplies_exactly(part):
+            samples = add_nearest(part, level, gain=full)
+        else:
+            samples = part.to(torch.float32) * full + level[:, :, None, None]
         if grey:
             samples = samples.mean(dim=-1, keepdim=True)
-        band.copy_(samples.round_().clamp_(0, 255))
+        band.copy_(samples.clamp_(0, 1) if full == 1 else samples.round_().clamp_(0, full))
     return sr.permute(2, 3, 4, 0, 1)
 
 
@@ -349,8 +352,7 @@ def _enlarge(
     network: torch.nn.Module, window: torch.Tensor, *, device: torch.device, grey: bool
 ) -> torch.Tensor:
     """One window ``(1, C, h, w)`` to ``(1, C, scale*h, scale*w)``, in its units, clamped and rounded."""
-    full = float(torch.iinfo(window.dtype).max) if not window.is_floating_point() else 1.0
-    channels = window.shape[1]
+    full, channels = _full(window), window.shape[1]
     samples = window.to(device).to(torch.float32)
     colors = samples[:, : 3 if channels > 2 else 1]
     sr = network(_to_input(colors, full))
@@ -397,6 +399,11 @@ def _enlarge_alpha(network: torch.nn.Module, alpha: torch.Tensor, full: float) -
         return low
     sr = _to_units(network(_to_input(alpha, full)), full, grey=True)
     return torch.clamp(sr.to(torch.float32), low, high)
+
+
+def _full(samples: torch.Tensor) -> float:
+    """The largest value that samples of this dtype have."""
+    return 1.0 if samples.is_floating_point() else float(torch.iinfo(samples.dtype).max)
 
 
 def _to_input(samples: torch.Tensor, full: float) -> torch.Tensor:
