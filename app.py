@@ -1,6 +1,7 @@
 """The page: drop a picture, see it enlarged beside bicubic, download it. ``python app.py --help``."""
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as sr_hub.cli does, before torch is loaded
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "24")  # likewise
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported: nothing is sent anywhere
+gc.disable()  # until all is imported, which makes little garbage: the page is there 0.8 s sooner
 
 from gradio.utils import get_upload_folder  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
@@ -19,6 +21,8 @@ from sr_hub.page import STYLE, build_page, theme  # noqa: E402
 from sr_hub.page_files import RoomForUploads  # noqa: E402
 from sr_hub.pretrained import DEFAULT_MODEL, bundled_models  # noqa: E402
 from sr_hub.service import Limits, Service  # noqa: E402
+
+gc.enable()
 
 
 def main() -> int:
