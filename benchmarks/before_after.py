@@ -16,17 +16,13 @@ from PIL import Image, ImageDraw, ImageFont
 from sr_hub import SRGenerator, upscale
 from sr_hub.degradations import DEGRADATIONS
 from sr_hub.resample import upscale_bicubic
+from sr_hub.sheet import to_picture
 
 GAP, LINE = 6, 24  # pixels
 
 
 def as_tensor(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 255
-
-
-def as_image(tensor: torch.Tensor) -> Image.Image:
-    values = tensor[0].clamp(0, 1).mul(255).round().byte()
-    return Image.fromarray(values.permute(1, 2, 0).contiguous().numpy())
 
 
 def row(
@@ -38,9 +34,12 @@ def row(
         original = opened.convert("RGB").crop((0, 0, width, height))
     generator = torch.Generator().manual_seed(seed)
     lr = DEGRADATIONS[degradation](as_tensor(original), 4, [generator])  # type: ignore[index]
-    images = [as_image(lr).resize(original.size, Image.Resampling.NEAREST), as_image(upscale_bicubic(lr, 4))]
+    images = [
+        to_picture(lr).resize(original.size, Image.Resampling.NEAREST),
+        to_picture(upscale_bicubic(lr, 4)),
+    ]
     for model, fidelity in columns:
-        images.append(upscale(SRGenerator.from_pretrained(model, fidelity=fidelity), as_image(lr)))
+        images.append(upscale(SRGenerator.from_pretrained(model, fidelity=fidelity), to_picture(lr)))
     left, top, width, height = box
     return [image.crop((left, top, left + width, top + height)) for image in (*images, original)]
 

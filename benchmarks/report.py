@@ -136,13 +136,14 @@ def plot_front(results: Sequence[Result], path: Path) -> None:
                 lines.setdefault(_line(result.name), []).append((result.seconds, value))
             name = f"{model} {settings.removeprefix('fidelity ')}" if ours else result.name.split(" (")[0]
             beside_line = ours and len(fidelities[_line(result.name)]) > 1
+            slowest = len(shown) > 1 and result.seconds == max(other.seconds or 0 for other in shown)
             axis.plot(result.seconds, value, "o" if ours else "s", color="tab:red" if ours else "tab:grey")
             axis.annotate(
                 name,
                 (result.seconds, value),
                 textcoords="offset points",
-                xytext=(-6, 3) if beside_line else (6, -3),
-                ha="right" if beside_line else "left",
+                xytext=(-6, 3) if beside_line or slowest else (6, -3),
+                ha="right" if beside_line or slowest else "left",  # inside the frame
                 fontsize=7,
             )
         for points in lines.values():
