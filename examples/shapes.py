@@ -4,8 +4,8 @@
 
 Photos of landscapes hold few of the long, sharp contours that drawings, insects' wings and writing are made
 of. Shapes of all sizes that hide one another, many small and few large ones, have them: "dead leaves" (Lee,
-Mumford and Huang, IJCV 2001; to train networks with: arXiv:2504.10201). They are drawn three times as large and
-shrunk, so that their edges are as soft as those of a photo.
+Mumford and Huang, IJCV 2001; to train networks with: arXiv:2504.10201). They are drawn thrice as large and
+shrunk, so that their edges are as soft as those of a photo. ``docs/training.md`` tells what they gave.
 """
 
 import argparse

@@ -82,10 +82,12 @@ class RowsAbove:
 
     def join(self, layer: nn.Module, x: Tensor, seen: int, *, last: bool) -> Tensor:
         """``x`` ``(N, C, H, W)`` below the rows kept for ``layer``, which sees so many rows far."""
-        if (kept := self._kept.pop(layer, None)) is not None:
+        kept = self._kept.pop(layer, None)
+        if kept is not None:
             x = torch.cat([kept, x], dim=2)
         if not last:
-            self._kept[layer] = x[:, :, -2 * seen :].clone(memory_format=torch.channels_last)
+            below = x[:, :, -2 * seen :]
+            self._kept[layer] = below.clone() if kept is None else kept.copy_(below)  # where it lay before
         return x
 
 

@@ -154,6 +154,11 @@ def _radius(generator: torch.nn.Module) -> int:
     return int(generator.receptive_radius)  # type: ignore[arg-type]  # checked by _check_generator
 
 
+def _by_strips(generator: torch.nn.Module) -> bool:
+    """Whether it can take an image without alpha from top to bottom, as `sr_hub.SRGenerator` can."""
+    return hasattr(generator, "residual")
+
+
 def _check_generator(generator: torch.nn.Module) -> None:
     if not isinstance(generator, torch.nn.Module):
         raise TypeError(f"generator must be a torch.nn.Module, got {type(generator).__name__}")
@@ -265,7 +270,7 @@ def _run(
         if progress is not None:
             progress(index * total + done, len(sources) * total)
 
-    by_strips = sources[0].shape[1] in (1, 3) and hasattr(network, "residual")
+    by_strips = sources[0].shape[1] in (1, 3) and _by_strips(network)
     with torch.inference_mode(), freed_memory_kept():
         for index, (source, target) in enumerate(zip(sources, targets, strict=True)):  # noqa: B007
             if by_strips:
@@ -423,10 +428,14 @@ def _to_units(sr: torch.Tensor, full: float, *, grey: bool) -> torch.Tensor:
 
 
 def default_tile_size(generator: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> int:
-    """LR pixels a side such that the widest trunk tensor of a tile, halo included, is fast to allocate."""
+    """LR pixels a side such that the widest trunk tensor of a tile, halo included, is fast to allocate.
+
+    For strips half as many: those that one strip leaves free seldom fit the next, which is a few rows higher.
+    """
     if device.type != "cpu":
         return _LARGEST_TILE
     kernels = [weight for weight in generator.parameters() if weight.ndim == 4]
     channels = max((min(kernel.shape[:2]) for kernel in kernels), default=3)
-    side = math.isqrt(LARGEST_KEPT_BLOCK // (channels * dtype.itemsize))
-    return max(_SMALLEST_TILE, min(_LARGEST_TILE, side - 2 * _radius(generator)))
+    pixels = LARGEST_KEPT_BLOCK // (channels * dtype.itemsize)
+    side = math.isqrt(pixels // 2) if _by_strips(generator) else math.isqrt(pixels) - 2 * _radius(generator)
+    return max(_SMALLEST_TILE, min(_LARGEST_TILE, side))

@@ -56,6 +56,7 @@ def upscale_strips(
     height = pixels.shape[0]
     rows = strip_rows(pixels.shape, pixels.dtype.itemsize, scale, tile_size, strip_bytes)
     starts = range(0, height, rows)
+    parts: list[int] = []
     for index, start in enumerate(starts):
         stop = min(start + rows, height)
         top = max(0, start - halo)
@@ -64,7 +65,8 @@ def upscale_strips(
 
         def report(done: int, total: int, index: int = index) -> None:
             if progress is not None:
-                progress(index * total + done, len(starts) * total)
+                parts.append(total)  # the first strip's is the measure of all, as others may have fewer
+                progress(index * parts[0] + done * parts[0] // total, len(starts) * parts[0])
 
         def run(size: int, window: np.ndarray = window, report: Progress = report) -> np.ndarray:
             return upscale_prepared(generator, window, size, precision, report, grey=grey)

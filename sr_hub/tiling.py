@@ -74,8 +74,8 @@ class Strip:
 def row_strips(height: int, rows: int, overlap: int) -> list[Strip]:
     """Split `height` rows into strips of about equal height, at most `rows` done in each.
 
-    What is done stays `overlap` rows behind what is read, until the last strip: the first reads as many more,
-    and the last has as many more done.
+    What is done stays `overlap` rows behind what is read, until all is read: the first strip reads so many
+    more, and the last so many less. Where `rows` are not more than `overlap`, it does up to `overlap` more.
 
     Raises:
         ValueError: A height or number of rows below 1, or a negative overlap.
@@ -84,10 +84,11 @@ def row_strips(height: int, rows: int, overlap: int) -> list[Strip]:
         raise ValueError(
             f"expected height >= 1, rows >= 1 and overlap >= 0, got {height}, {rows} and {overlap}"
         )
-    count = max(1, -(-(height - overlap) // rows))
-    read = [0, *(overlap + (height - overlap) * index // count for index in range(1, count)), height]
-    done = [0, *(stop - overlap for stop in read[1:-1]), height]
-    return [Strip(slice(*read[i : i + 2]), slice(*done[i : i + 2])) for i in range(count)]
+    count = -(-height // rows)
+    starts = [height * index // count for index in range(1, count)]
+    done = [0, *(start for start in starts if start + overlap < height), height]
+    read = [0, *(start + overlap for start in done[1:-1]), height]
+    return [Strip(slice(*read[i : i + 2]), slice(*done[i : i + 2])) for i in range(len(read) - 1)]
 
 
 def map_tiles(

@@ -1,6 +1,7 @@
 """`upscale`: the same result in tiles, for every kind of input, without touching the generator."""
 
 import copy
+import math
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ from PIL import Image
 
 from sr_hub import inference
 from sr_hub.encoding import write_picture
+from sr_hub.ensemble import DihedralEnsemble
 from sr_hub.generator import SRGenerator
 from sr_hub.images import ImageError, read_picture
 from sr_hub.inference import choose_dtype, upscale, upscale_picture
@@ -99,8 +101,10 @@ def test_the_default_tile_is_bounded_by_memory(generator: SRGenerator) -> None:
         for dtype in (torch.bfloat16, torch.float32)
     }
     for dtype, size in sizes.items():
-        assert 48 * dtype.itemsize * (size + 2 * 18) ** 2 <= 2**25
-    assert sizes[torch.bfloat16] > 500 > sizes[torch.float32] > 300
+        assert 0.95 * 2**24 < 48 * dtype.itemsize * size**2 <= 2**24
+    tiles = inference.default_tile_size(DihedralEnsemble(generator), torch.device("cpu"), torch.float32)
+    channels = generator.head.out_channels
+    assert tiles == min(1024, math.isqrt(2**25 // (4 * channels)) - 2 * generator.receptive_radius)
 
 
 def test_progress_counts_tiles_over_all_images(generator: SRGenerator) -> None:

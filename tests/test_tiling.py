@@ -82,15 +82,20 @@ def test_strips_read_and_do_every_row_once_and_the_done_lag_behind(
         assert all(piece.start < piece.stop for piece in slices)
     assert all(strip.read.stop - strip.done.stop == overlap for strip in strips[:-1])
     assert all(strip.done.stop - strip.done.start <= rows for strip in strips[:-1])
-    heights = {strip.read.stop - strip.read.start for strip in strips[1:]}
+    assert strips[-1].done.stop - strips[-1].done.start <= rows + overlap
+    heights = {strip.done.stop - strip.done.start for strip in strips[: -1 if rows <= overlap else None]}
     assert not heights or max(heights) - min(heights) <= 1
 
 
 def test_strips_of_a_known_case() -> None:
-    # 11 rows, 4 done at once, 2 behind: 9 = 11 - 2 rows in 3 strips of 3, the first of which reads 2 more.
+    # 11 rows in 3 strips of 3 or 4, the first of which reads 2 more, and the last 2 less.
     strips = row_strips(11, 4, 2)
-    assert [strip.read for strip in strips] == [slice(0, 5), slice(5, 8), slice(8, 11)]
-    assert [strip.done for strip in strips] == [slice(0, 3), slice(3, 6), slice(6, 11)]
+    assert [strip.read for strip in strips] == [slice(0, 5), slice(5, 9), slice(9, 11)]
+    assert [strip.done for strip in strips] == [slice(0, 3), slice(3, 7), slice(7, 11)]
+    # 2 done at once, 3 behind: when 9 are read, so are all, and the last strip does what is left.
+    strips = row_strips(9, 2, 3)
+    assert [strip.read for strip in strips] == [slice(0, 4), slice(4, 6), slice(6, 8), slice(8, 9)]
+    assert [strip.done for strip in strips] == [slice(0, 1), slice(1, 3), slice(3, 5), slice(5, 9)]
 
 
 def test_progress_counts_every_tile() -> None:
