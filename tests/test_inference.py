@@ -107,10 +107,12 @@ def test_the_default_tile_is_bounded_by_memory(generator: SRGenerator) -> None:
     assert tiles == min(1024, math.isqrt(2**25 // (4 * channels)) - 2 * generator.receptive_radius)
 
 
-def test_progress_counts_tiles_over_all_images(generator: SRGenerator) -> None:
+def test_progress_counts_strips_over_all_images(generator: SRGenerator) -> None:
     calls: list[tuple[int, int]] = []
-    upscale(generator, torch.rand(2, 3, 60, 8), tile_size=24, progress=lambda *call: calls.append(call))
-    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]  # 60 rows, radius 6: ceil((60 - 12) / 24) = 2 tiles each
+    upscale(generator, torch.rand(2, 3, 60, 8), tile_size=12, progress=lambda *call: calls.append(call))
+    assert calls == [
+        (done, 8) for done in range(1, 9)
+    ]  # 60 rows in strips of 12 * 12 / 8 = 18 at most, 4 each
 
 
 # Kinds of input
