@@ -32,7 +32,8 @@ class Point:
     ``seconds`` is the whole call, ``network_seconds`` the part of it inside the network, ``forward_seconds``
     the network on the whole picture at once (None where that is too large). The rates are FLOP/s: of the
     network inside the call, of one 3x3 convolution of the trunk's width on a picture of this side alone, and
-    of a product of 2048 x 2048 matrices. The shares are medians over the runs, of rates measured next to each
+    of a product of 2048 x 2048 matrices in the network's precision and in bf16, which is slow where the
+    processor has no instructions for it. The shares are medians over the runs, of rates measured next to each
     other.
     """
 
@@ -45,8 +46,10 @@ class Point:
     network_rate: float
     convolution_rate: float
     matrix_rate: float
+    bf16_matrix_rate: float
     share_of_convolution: float
     share_of_matrix_product: float
+    share_of_bf16_matrix_product: float
 
     def to_json(self) -> dict[str, Any]:
         """Its fields, and the ratios that matter."""
@@ -67,6 +70,7 @@ class _Side:
     network: list[float] = field(default_factory=list)
     convolution: list[float] = field(default_factory=list)
     product: list[float] = field(default_factory=list)
+    bf16_product: list[float] = field(default_factory=list)
 
 
 def measure_scaling(
@@ -80,8 +84,8 @@ def measure_scaling(
     """One point for each side, in the precision that `upscale` chooses by itself.
 
     A machine that others share runs now faster, now slower, so the sides take turns: each is run for about
-    ``seconds_a_pass``, and once at least, in each of the passes. Where a call takes more than ``longest``
-    seconds, it is made in the first pass only.
+    ``seconds_a_pass``, and once at least, in each of the passes. A call that takes more than ``longest``
+    seconds is made once, and not to warm up before.
     """
     dtype = choose_dtype(torch.device("cpu"), "auto")
     measured = [_Side(side) for side in sides]
@@ -90,10 +94,9 @@ def measure_scaling(
         for number in range(passes):
             for times in measured:
                 if number == 0:
-                    _warm_up(generator, times, seconds_a_pass)
-                elif times.call[0] > longest:
-                    continue
-                _run_in_turn(generator, times, dtype)
+                    _run_first(generator, times, dtype, seconds_a_pass, longest)
+                if times.runs_a_pass:
+                    _run_in_turn(generator, times, dtype)
     return [_point(generator, times, dtype) for times in measured]
 
 
@@ -101,27 +104,50 @@ def _picture(side: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
 
 
-def _warm_up(generator: SRGenerator, times: _Side, seconds_a_pass: float) -> None:
-    """The first call, which tells the memory and how many runs fit into a pass."""
-    pixels = _picture(times.side)
+def _run_first(
+    generator: SRGenerator, times: _Side, dtype: torch.dtype, seconds_a_pass: float, longest: float
+) -> None:
+    """The call that tells the memory and how many fit into a pass. A long one counts, others warm up."""
     _reset_peak()
-    first = seconds_of(lambda: upscale(generator, pixels))
+    seconds, network = _time_call(generator, _picture(times.side))
     times.peak_memory = _peak()
-    times.runs_a_pass = max(1, min(5, int(seconds_a_pass / first)))
+    if seconds <= longest:
+        times.runs_a_pass = max(1, min(5, int(seconds_a_pass / seconds)))
+        return
+    times.runs_a_pass = 0
+    times.call.append(seconds)
+    times.network.append(network)
+    _time_machine(generator, times, dtype)
 
 
 def _run_in_turn(generator: SRGenerator, times: _Side, dtype: torch.dtype) -> None:
     pixels = _picture(times.side)
+    for _ in range(times.runs_a_pass):
+        seconds, network = _time_call(generator, pixels)
+        times.call.append(seconds)
+        times.network.append(network)
+        _time_machine(generator, times, dtype)
+
+
+def _time_call(generator: SRGenerator, pixels: np.ndarray) -> tuple[float, float]:
+    """Seconds of `upscale`, and of the network inside it."""
+    with timed_residual() as inside:
+        seconds = seconds_of(lambda: upscale(generator, pixels))
+    return seconds, sum(inside)
+
+
+def _time_machine(generator: SRGenerator, times: _Side, dtype: torch.dtype) -> None:
+    """What the machine can do just now."""
     conv, _ = _convolution(generator, times.side, dtype)
     product, _ = make_product(_PRODUCT, dtype)
-    conv()
-    product()
-    for _ in range(times.runs_a_pass):
-        with timed_residual() as inside:
-            times.call.append(seconds_of(lambda: upscale(generator, pixels)))
-        times.network.append(sum(inside))
-        times.convolution.append(seconds_of(conv))
-        times.product.append(seconds_of(product))
+    bf16_product, _ = make_product(_PRODUCT, torch.bfloat16)
+    for function, seconds in (
+        (conv, times.convolution),
+        (product, times.product),
+        (bf16_product, times.bf16_product),
+    ):
+        function()
+        seconds.append(seconds_of(function))
 
 
 def _convolution(generator: SRGenerator, side: int, dtype: torch.dtype) -> tuple[Callable[[], object], float]:
@@ -135,6 +161,7 @@ def _point(generator: SRGenerator, times: _Side, dtype: torch.dtype) -> Point:
     convolution_rates = [work / seconds for seconds in times.convolution]
     _, work = make_product(_PRODUCT, dtype)
     matrix_rates = [work / seconds for seconds in times.product]
+    bf16_matrix_rates = [work / seconds for seconds in times.bf16_product]
     return Point(
         side=times.side,
         runs=len(times.call),
@@ -145,8 +172,10 @@ def _point(generator: SRGenerator, times: _Side, dtype: torch.dtype) -> Point:
         network_rate=statistics.median(network_rates),
         convolution_rate=statistics.median(convolution_rates),
         matrix_rate=statistics.median(matrix_rates),
+        bf16_matrix_rate=statistics.median(bf16_matrix_rates),
         share_of_convolution=_median_ratio(network_rates, convolution_rates),
         share_of_matrix_product=_median_ratio(network_rates, matrix_rates),
+        share_of_bf16_matrix_product=_median_ratio(network_rates, bf16_matrix_rates),
     )
 
 

@@ -223,7 +223,8 @@ def test_rates_count_the_work() -> None:
     assert work == 2 * 16**3
 
 
-def test_the_network_rate_counts_every_convolution() -> None:
+def test_the_network_rate_counts_every_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "_PRODUCT", 64)
     torch.manual_seed(0)
     generator = SRGenerator(features=4, blocks=1)
     plain = SRGenerator.residual
@@ -235,6 +236,24 @@ def test_the_network_rate_counts_every_convolution() -> None:
     assert point.runs == 15  # five a pass at most
     assert point.seconds > point.network_seconds > 0
     assert point.peak_memory > 50e6
+
+
+def test_a_long_call_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "_PRODUCT", 64)
+    calls = []
+    plain = scaling.upscale
+
+    def counted(generator: SRGenerator, pixels: np.ndarray) -> np.ndarray:
+        calls.append(len(pixels))
+        return plain(generator, pixels)
+
+    monkeypatch.setattr(scaling, "upscale", counted)
+    (point,) = scaling.measure_scaling(SRGenerator(features=4, blocks=1), [32], longest=0)
+    assert calls == [64, 32]  # the first of all warms up
+    assert point.runs == 1 and point.seconds > point.network_seconds > 0 and point.peak_memory > 50e6
+    assert point.share_of_convolution == pytest.approx(point.network_rate / point.convolution_rate)
+    assert point.share_of_matrix_product == pytest.approx(point.network_rate / point.matrix_rate)
+    assert point.share_of_bf16_matrix_product == pytest.approx(point.network_rate / point.bf16_matrix_rate)
 
 
 @pytest.mark.slow
