@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sr_hub.precision import resolve_precision
+from sr_hub.precision import has_fast_bf16
 from sr_hub.pretrained import DEFAULT_FIDELITY, bundled_models, find_model
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -39,16 +39,15 @@ def filters() -> list[Contender]:
 def ours(models: list[str] | None = None) -> list[Contender]:
     """Each model, the bundled ones if none is named, at each of ``FIDELITIES`` where it has two ends.
 
-    In bf16 where this processor has instructions for it, and then once in fp32, too; else in fp32 alone.
+    In bf16 where this processor has instructions for it, else in fp32; and once in the other of the two.
     """
-    fast = resolve_precision("auto", torch.device("cpu")) == torch.bfloat16
+    fast, other = ("bf16", "fp32") if has_fast_bf16(torch.device("cpu")) else ("fp32", "bf16")
     found = []
     for model in models or bundled_models():
         two_ends = find_model(model).fidelity is not None
         shares = FIDELITIES if two_ends else (None,)
-        variants: list[tuple[str, float | None]] = [("bf16" if fast else "fp32", share) for share in shares]
-        if fast:
-            variants.append(("fp32", DEFAULT_FIDELITY if two_ends else None))
+        variants: list[tuple[str, float | None]] = [(fast, share) for share in shares]
+        variants.append((other, DEFAULT_FIDELITY if two_ends else None))
         for precision, share in variants:
             which = "" if share is None else f", fidelity {share:g}"
             options = {"model": model, "fidelity": share, "precision": precision}

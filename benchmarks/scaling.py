@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import make_convolution, make_product, seconds_of
-from sr_hub.allocator import freed_memory_kept
+from sr_hub.allocator import freed_memory_kept, give_back
 from sr_hub.generator import SRGenerator
 from sr_hub.inference import choose_dtype, upscale
 
@@ -214,6 +214,7 @@ def timed_residual() -> Iterator[list[float]]:
 
 def _reset_peak() -> None:
     gc.collect()
+    give_back()
     if platform.system() == "Linux":
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -98,7 +98,7 @@ def test_the_command_writes_json_tables_and_pictures(data: Path, tmp_path: Path)
     assert command.main([*arguments, "--parts", "quality", "scaling"]) == 0
     content = json.loads((out / "benchmark.json").read_text())
     names = [result["name"] for result in content["quality"]]
-    precisions = ["bf16", "fp32"] if has_fast_bf16(torch.device("cpu")) else ["fp32"]
+    precisions = ["bf16", "fp32"] if has_fast_bf16(torch.device("cpu")) else ["fp32", "bf16"]
     ours = [f"ours: model, {precision}" for precision in precisions]
     assert names == [*ours, "bicubic (Pillow)", "Lanczos (Pillow)"]
     assert content["quality"][0]["time_over_ours"] == 1
