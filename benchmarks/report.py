@@ -114,12 +114,21 @@ def insert_between_markers(text: str, name: str, table: str) -> str:
 
 
 def plot_front(results: Sequence[Result], path: Path) -> None:
-    """Quality against time, both measures: up and to the left is better. A line joins each of our models."""
-    shown = [result for result in results if result.seconds is not None]
-    with_lpips = any(result.lpips is not None for result in shown)
+    """Quality against time, both measures: up and to the left is better. A line joins each of our models.
+
+    Ours are shown in the precision that was measured at several fidelities, if there is one.
+    """
     fidelities: dict[str, list[Result]] = {}
-    for result in shown:
+    for result in results:
         fidelities.setdefault(_line(result.name), []).append(result)
+    most = max((len(line) for line in fidelities.values()), default=0)
+    shown = [
+        result
+        for result in results
+        if result.seconds is not None
+        and (not result.name.startswith("ours") or len(fidelities[_line(result.name)]) == most)
+    ]
+    with_lpips = any(result.lpips is not None for result in shown)
     figure, axes = plt.subplots(1, 1 + with_lpips, figsize=(6 + 6 * with_lpips, 4.8), squeeze=False)
     panels: list[tuple[Axes, str, str]] = [(axes[0][0], "psnr_y", "PSNR-Y, dB")]
     if with_lpips:
