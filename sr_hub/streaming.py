@@ -56,7 +56,7 @@ def upscale_strips(
     height = pixels.shape[0]
     rows = strip_rows(pixels.shape, pixels.dtype.itemsize, scale, tile_size, strip_bytes)
     starts = range(0, height, rows)
-    parts: list[int] = []
+    first_total = 0
     for index, start in enumerate(starts):
         stop = min(start + rows, height)
         top = max(0, start - halo)
@@ -64,9 +64,10 @@ def upscale_strips(
         window = np.require(window, requirements=["C", "W"])  # torch takes no others
 
         def report(done: int, total: int, index: int = index) -> None:
+            nonlocal first_total
+            first_total = first_total or total  # the measure of all, as others may have fewer
             if progress is not None:
-                parts.append(total)  # the first strip's is the measure of all, as others may have fewer
-                progress(index * parts[0] + done * parts[0] // total, len(starts) * parts[0])
+                progress(index * first_total + done * first_total // total, len(starts) * first_total)
 
         def run(size: int, window: np.ndarray = window, report: Progress = report) -> np.ndarray:
             return upscale_prepared(generator, window, size, precision, report, grey=grey)
