@@ -6,8 +6,9 @@ from typing import Any
 
 import gradio as gr
 
+from sr_hub.families import ModelFacts
 from sr_hub.pretrained import DEFAULT_FIDELITY, bundled_models
-from sr_hub.service import ModelFacts, Service, Settings
+from sr_hub.service import Service, Settings
 
 WIDTH = "width"
 

@@ -6,8 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +17,15 @@ from sr_hub.allocator import give_back
 from sr_hub.consistency import given_back
 from sr_hub.encoding import write_picture
 from sr_hub.enlarging import Enlarger, Loaded, Made, Outcome
+from sr_hub.families import Families, ModelFacts
 from sr_hub.folders import Job
-from sr_hub.generator import DEFAULT_FIDELITY, SRGenerator
-from sr_hub.hub_files import HubOptions
+from sr_hub.generator import SRGenerator
 from sr_hub.images import ImageError, Picture, open_image, read_picture
 from sr_hub.inference import Progress, choose_dtype, upscale_picture
 from sr_hub.known_picture import KnownPicture, KnownScores, score, shrink
 from sr_hub.lent_gpu import is_lent, make_on_lent_gpu
-from sr_hub.model_card import CARD_FILE, Claim, claims_in_card, license_in_card
 from sr_hub.pixels import round_to
-from sr_hub.pretrained import DEFAULT_MODEL, ModelFiles, find_beside, find_model
+from sr_hub.pretrained import DEFAULT_MODEL
 from sr_hub.row_resize import resize_rows
 
 CONSISTENCY_STEPS = 4
@@ -95,29 +93,6 @@ class Limits:
     output_megapixels: float = 256
 
 
-@dataclass(frozen=True)
-class ModelFacts:
-    """What a model is.
-
-    Attributes:
-        name: As it was asked for.
-        two_ends: Whether fidelity can be chosen.
-        scale: Output pixels per input pixel.
-        parameters: Weights of the network.
-        license: By its card; None where that says nothing.
-        claims: Scores by its card.
-        revision: Commit of its repository.
-    """
-
-    name: str
-    two_ends: bool
-    scale: int
-    parameters: int
-    license: str | None = None
-    claims: tuple[Claim, ...] = ()
-    revision: str | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Enlarged:
     """A result that is held in memory.
@@ -155,15 +130,6 @@ class Tested:
     scores: KnownScores
 
 
-@dataclass(frozen=True, eq=False)
-class _Family:
-    """A model's files, read once: its ends, the GAN end first, and what is said of it."""
-
-    ends: tuple[SRGenerator, ...]
-    model: work.Model
-    facts: ModelFacts
-
-
 class Service:
     """Enlarges pictures with any model. One for a process; its methods may run in many threads at once.
 
@@ -185,13 +151,11 @@ class Service:
         models: Collection[str] | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self.models = None if models is None else tuple(models)
         self._lent = device is None and is_lent()
         found = "cuda" if torch.cuda.is_available() and not self._lent else "cpu"
         self.device = torch.device(device or found)
         self._networks = threading.Lock()
-        self._family = lru_cache(maxsize=4)(self._load)
-        self._blended = lru_cache(maxsize=8)(self._blend)
+        self._families = Families(self.device, models)
 
     def facts(self, model: str) -> ModelFacts:
         """What is known of a model, which is read for it.
@@ -199,7 +163,7 @@ class Service:
         Raises:
             OSError, ValueError: If it may not be asked for, cannot be had or is broken.
         """
-        return self._find(model).facts
+        return self._families.facts(model)
 
     def generator(self, model: str, fidelity: float | None = None) -> SRGenerator:
         """The model in eval mode on the device; shared, so nobody may change it.
@@ -207,12 +171,7 @@ class Service:
         Raises:
             OSError, ValueError: As `facts`; and if `fidelity` is asked of a model with one end.
         """
-        family = self._find(model)
-        if len(family.ends) == 1:
-            if fidelity is not None:
-                raise ValueError(f"{model} has one end only: fidelity cannot be chosen, got {fidelity:g}")
-            return family.ends[0]
-        return self._blended(model, DEFAULT_FIDELITY if fidelity is None else float(fidelity))
+        return self._families.generator(model, fidelity)
 
     def check(self, path: str | os.PathLike[str], settings: Settings | None = None) -> None:
         """Looks at a file's size and its header, and decodes nothing.
@@ -357,29 +316,6 @@ class Service:
             finally:
                 give_back()
 
-    def _find(self, model: str) -> _Family:
-        if self.models is not None and model not in self.models:
-            raise ValueError(f"model must be one of {', '.join(self.models)} here, got {model!r}")
-        return self._family(model)
-
-    def _load(self, model: str) -> _Family:
-        files = find_model(model)
-        shares = (None,) if files.fidelity is None else (0.0, 1.0)
-        # By its commit, so that all parts are of one model, even if someone pushes meanwhile.
-        ends = tuple(
-            SRGenerator.from_pretrained(model, fidelity=share, revision=files.revision).to(self.device)
-            for share in shares
-        )
-        return _Family(ends, work.Model.of_files(files), _facts_of(model, files, ends[0]))
-
-    def _blend(self, model: str, fidelity: float) -> SRGenerator:
-        detail, faithful = self._family(model).ends
-        generator = SRGenerator(**detail.config).to(self.device)
-        ends = zip(detail.state_dict().items(), faithful.state_dict().values(), strict=True)
-        # As `SRGenerator.from_pretrained` does it, so that results are the same bit by bit.
-        generator.load_state_dict({name: torch.lerp(low, high, fidelity) for (name, low), high in ends})
-        return generator.eval()
-
     def _header(self, path: Path) -> tuple[int, int]:
         """Height and width of a picture that is below the limits of pictures, as its header has them."""
         size = path.stat().st_size / 1e6 if path.is_file() else 0
@@ -411,9 +347,7 @@ class Service:
         _stop_if(stopped)
         self.check(path, settings)
         generator = self.generator(settings.model, settings.fidelity)
-        model = self._find(settings.model).model
-        if model.fidelity is not None and settings.fidelity is not None:
-            model = replace(model, fidelity=float(settings.fidelity))
+        model = self._families.model(settings.model, settings.fidelity)
         limits = work.Limits(max_pixels=round(self.limits.megapixels * 1e6))
         return Enlarger(generator, settings.work, model, limits)
 
@@ -441,21 +375,6 @@ class Service:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
         precision = _DTYPE_NAMES[choose_dtype(device, "auto", eight_bit=lr.pixels.dtype == np.uint8)]
         return f"{sizes[0]} → {sizes[1]} pixels · {took} · {name}, {precision}"
-
-
-def _facts_of(model: str, files: ModelFiles, generator: SRGenerator) -> ModelFacts:
-    hub = HubOptions(revision=files.revision)
-    card = find_beside(model, CARD_FILE, hub) if files.config is not None else None
-    text = "" if card is None else card.read_text(encoding="utf-8")
-    return ModelFacts(
-        name=model,
-        two_ends=files.fidelity is not None,
-        scale=generator.scale,
-        parameters=sum(value.numel() for value in generator.parameters()),
-        license=license_in_card(text) if text else None,
-        claims=tuple(claims_in_card(text)) if text else (),
-        revision=files.revision,
-    )
 
 
 def _check_room(target: Path, needed: int) -> None:

@@ -27,7 +27,7 @@ LAYERS = (
     {"encoding", "stripping", "row_reader", "ensemble", "consistency"},
     {"data", "inference", "provenance", "folders", "fitting", "animation"},
     {"evaluation", "phases", "comparison", "streaming", "onnx_export", "settings"} | {"known_picture"},
-    {"sheet", "enlarging", "measuring", "loupe", "page_words", "page_files"},
+    {"sheet", "enlarging", "measuring", "loupe", "page_words", "page_files"} | {"families"},
     {"lent_gpu"},
     {"pipeline", "service"},
     {"page_viewer", "page_controls", "page_sessions"},

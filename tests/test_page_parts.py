@@ -9,12 +9,13 @@ import pytest
 from page_driver import make_models, make_photo
 from PIL import Image
 
+from sr_hub.families import ModelFacts
 from sr_hub.known_picture import KnownScores
 from sr_hub.page_controls import Controls, build_controls, facts_text
 from sr_hub.page_pictures import example_pictures
 from sr_hub.page_words import floor_percent, result_facts, score_table, teller
 from sr_hub.pretrained import bundled_models
-from sr_hub.service import ModelFacts, Service, Settings
+from sr_hub.service import Service, Settings
 
 
 @pytest.fixture(scope="module")
