@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from sr_hub.encoding import check_fits
+from sr_hub.exif import read_exif, turn_upright
 from sr_hub.images import MAX_PIXELS, ImageError, Picture, metadata_of, open_image, reason_of, to_pil
 from sr_hub.pixels import pixels_from_pil
 from sr_hub.whole_files import whole_file
@@ -59,11 +60,13 @@ def read_animation(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
             size = f"{count} of {image.width}x{image.height}"
             raise ImageError(f"expected at most {max_pixels:,} pixels in all frames, got {size}")
         frames, durations = [], []
+        orientation = _orientation(image)
         for index in range(count):
             image.seek(index)
-            frames.append(np.asarray(Image.fromarray(_samples(image)).convert("RGBA")))
+            frame = np.asarray(Image.fromarray(_samples(image)).convert("RGBA"))
+            frames.append(np.ascontiguousarray(turn_upright(frame, orientation)))
             durations.append(round(float(image.info.get("duration", 0))))
-        return Animation(frames, durations, int(image.info.get("loop", 1)))
+        return Animation(frames, durations, _loops(image))
 
 
 def write_animation(picture: Picture, animation: Animation, path: str | os.PathLike[str]) -> None:
@@ -94,12 +97,33 @@ def write_animation(picture: Picture, animation: Animation, path: str | os.PathL
                 save_all=True,
                 append_images=rest,
                 duration=animation.durations,
-                loop=animation.loops,
+                **_loop_option(animation.loops, known.name),
                 **metadata,
                 **_OPTIONS[known.name],
             )
     except Exception as error:  # encoders raise nearly anything
         raise ImageError(f"{path}: cannot be written: {reason_of(error)}") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return read_exif(image)[1]
+    except Exception:  # a broken block, of which reading the picture says so
+        return 1
+
+
+def _loops(image: Image.Image) -> int:
+    """Times shown, 0 for ever. GIF says how often it is shown again, or nothing."""
+    loop = image.info.get("loop")
+    if loop is None:
+        return 1
+    return int(loop) + 1 if image.format == "GIF" and loop else int(loop)
+
+
+def _loop_option(loops: int, name: str) -> dict[str, int]:
+    if name != "GIF":
+        return {"loop": loops}
+    return {} if loops == 1 else {"loop": max(0, loops - 1)}
 
 
 def _samples(image: Image.Image) -> np.ndarray:

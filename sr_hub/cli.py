@@ -11,6 +11,7 @@ import atexit
 import gc
 import importlib
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ EXPECTED_ERRORS = (ValueError, TypeError, OSError, RuntimeError, MemoryError)
 def program() -> int:
     """`main` as a process of its own, which ends without a last search of all it has loaded for garbage."""
     atexit.register(gc.freeze)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing half is left
     return main()
 
 
@@ -57,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = parser.parse_args(arguments)
     except SystemExit as done:  # argparse has printed the help or the error
         return int(done.code or 0)
+    except KeyboardInterrupt:  # while torch was being imported
+        print("sr-hub: interrupted; nothing was done yet", file=sys.stderr)
+        return 130
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # about files that we report on ourselves

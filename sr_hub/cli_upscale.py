@@ -1,10 +1,11 @@
 """``sr-hub upscale``: enlarge a picture or a folder of pictures."""
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     limits = parser.add_argument_group("limits")
     limits.add_argument(
         "--max-memory",
-        type=parse_bytes,
+        type=_bytes,
         metavar="AMOUNT",
         help="for pictures and network, such as 2G; tiles and strips follow (default: half of what is free)",
     )
@@ -155,7 +156,7 @@ def _run_folder(arguments: argparse.Namespace) -> int:
     write_errors(errors, plan)
     print(
         f"{counts['made']} enlarged, {counts['kept']} done before, {len(plan.failed)} failed, "
-        f"{len(plan.skipped)} skipped{f': see {errors}' if plan.failed else ''}"
+        f"{len(plan.skipped)} skipped{f': see {shown(errors)}' if plan.failed else ''}"
     )
     return 1 if plan.failed else 0
 
@@ -218,31 +219,36 @@ def _progress_bar(count: int) -> "tqdm[None]":
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-    return value
+    return int(_number_that(lambda value: value >= 1, text, int, "a whole number of at least 1"))
 
 
 def _number(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text}")
-    return value
+    return int(_number_that(lambda value: value >= 0, text, int, "a whole number of at least 0"))
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return value
+    return _number_that(lambda value: 0 < value < float("inf"), text, float, "a number above 0")
 
 
 def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text}")
-    return value
+    return _number_that(lambda value: 0 <= value <= 1, text, float, "a number from 0 to 1")
+
+
+def _number_that(
+    fits: Callable[[float], bool], text: str, kind: type[int] | type[float], expected: str
+) -> float:
+    """``text`` as a number that `fits`; argparse shows the message of its own error alone."""
+    with contextlib.suppress(ValueError):
+        if fits(kind(text)):
+            return kind(text)
+    raise argparse.ArgumentTypeError(f"expected {expected}, got {text}")
+
+
+def _bytes(text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _shard(text: str) -> tuple[int, int]:

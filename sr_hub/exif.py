@@ -20,8 +20,8 @@ def read_exif(image: Image.Image) -> tuple[bytes | None, int]:
     Raises:
         Exception: Of nearly any kind, where the block is broken or cannot be rescaled later.
     """
-    exif = image.getexif()
-    orientation = exif.pop(ExifTags.Base.Orientation, 1)
+    exif = image.getexif()  # the image's own: it must stay as it is
+    orientation = exif.get(ExifTags.Base.Orientation, 1)
     data = exif_bytes(exif)
     if data:
         rescale_exif(data, 1, 1, (1, 1))
@@ -48,10 +48,10 @@ def read_dpi(image: Image.Image) -> tuple[float, float] | None:
 
 
 def exif_bytes(exif: Image.Exif) -> bytes | None:
-    """The block as bytes, without thumbnail and what describes the storage of one file; None if empty."""
+    """The block as bytes, without orientation, thumbnail and what is of one file's storage; None if empty."""
     kept = Image.Exif()
     for tag, value in exif.items():
-        if tag not in _STORAGE_TAGS:
+        if tag not in _STORAGE_TAGS and tag != ExifTags.Base.Orientation:
             kept[tag] = exif.get_ifd(tag) if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) else value
     return kept.tobytes() if len(kept) else None
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +87,9 @@ def plan_folder(source: Path, target: Path) -> Plan:
         raise ImageError(f"{target}: expected another folder than the input, got the input itself")
     plan = Plan()
     taken: dict[Path, str] = {}
-    for path in _files_of(source, target):
+    files = list(_files_of(source, target))
+    inputs = {path.resolve() for path in files}
+    for path in files:
         name = path.relative_to(source).as_posix()
         if path.name.startswith(".") or not _is_picture(path):
             plan.skipped[name] = "hidden" if path.name.startswith(".") else "not a picture"
@@ -94,8 +98,11 @@ def plan_folder(source: Path, target: Path) -> Plan:
         if place in taken:
             plan.failed[name] = f"would be written to {target / place}, as {source / taken[place]} is"
             continue
+        if (target / place).resolve() in inputs:  # where the input lies inside the output
+            plan.failed[name] = f"would be written to {target / place}, which is a picture of the input"
+            continue
         taken[place] = name
-        record = target / RECORDS / place.with_name(place.name + ".json")
+        record = target / RECORDS / place.with_name(_record_name(place.name))
         plan.jobs.append(Job(name, path, target / place, record))
     return plan
 
@@ -146,8 +153,10 @@ def note_done(job: Job, content: str, settings: str) -> None:
 
 
 def shown(name: object) -> str:
-    """A file's name or path as it can be printed anywhere, on one line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
+    """A file's name or path as this terminal or log can print it, on one line."""
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def sentence(job: Job, error: BaseException) -> str:
@@ -183,6 +192,12 @@ def write_errors(path: Path, plan: Plan) -> None:
         file.write(("\n".join(lines) + "\n").encode())
 
 
+def _record_name(name: str) -> str:
+    """The result's name with a suffix, or, where file systems take none so long, with a hash in its place."""
+    encoded = name.encode("utf-8", "surrogateescape")
+    return f"{name}.json" if len(encoded) <= 250 else f"{hashlib.sha256(encoded).hexdigest()}.json"
+
+
 def _note(job: Job, content: str, settings: str) -> dict[str, object]:
     return {
         "input": content,
@@ -192,10 +207,23 @@ def _note(job: Job, content: str, settings: str) -> dict[str, object]:
 
 
 def _files_of(source: Path, target: Path) -> Iterator[Path]:
+    """All files of the tree, through links to folders, too; without those of an output folder inside it."""
     inside = target.resolve()
-    for path in sorted(source.rglob("*")):
-        if path.is_file() and inside not in path.resolve().parents and RECORDS not in path.parts:
+    apart = inside in source.resolve().parents
+    files = []
+    for folder, subfolders, names in os.walk(source, followlinks=True):
+        around = Path(folder).resolve()
+        kept = [name for name in subfolders if name != RECORDS and not _leads_up(around, around / name)]
+        subfolders[:] = kept
+        files += [Path(folder, name) for name in names]
+    for path in sorted(files):
+        if path.is_file() and (apart or inside not in path.resolve().parents):
             yield path
+
+
+def _leads_up(around: Path, folder: Path) -> bool:
+    """Whether a folder inside `around` is a link to that or to one around it: a loop."""
+    return folder.is_symlink() and folder.resolve() in (around, *around.parents)
 
 
 def target_name(source: Path) -> str:
@@ -213,7 +241,8 @@ def _is_picture(path: Path) -> bool:
     if path.suffix.lower() in PLUGINS:
         return True
     if path.suffix.lower() in Image.registered_extensions():
-        return Image.registered_extensions()[path.suffix.lower()] in Image.OPEN
+        # Pillow opens MPO, JPEG with more pictures behind it, as JPEG.
+        return Image.registered_extensions()[path.suffix.lower()] in {*Image.OPEN, "MPO"}
     try:
         with Image.open(path):
             return True

@@ -157,6 +157,8 @@ def restore_range(picture: Picture, pixels: np.ndarray) -> np.ndarray:
     low, high = picture.value_range
     if pixels.dtype != np.float32 or (low, high) == (0.0, 1.0):
         return pixels
+    if high - low > float(np.finfo(np.float32).max):  # the span alone passes float32, its samples do not
+        return (pixels.astype(np.float64) * (high - low) + low).astype(np.float32)
     return pixels * np.float32(high - low) + np.float32(low)
 
 

@@ -29,6 +29,7 @@ _BAND = 2**21  # bytes of floats turned into samples at once: they stay in a cor
 _SMALLEST_TILE, _LARGEST_TILE = 64, 1024
 _LOWEST_STRIP = 64  # rows, about: below, the few that a layer computes twice would count
 _FEWEST_ROWS = 8  # that a strip may have where tiles are tiny
+_FEWEST_PIXELS = 512  # likewise: on fewer, oneDNN sums in another order than on the whole picture
 
 
 @overload
@@ -260,6 +261,8 @@ def _run(
     dtype = choose_dtype(device, precision, eight_bit=sources[0].dtype == torch.uint8)
     if tile_size is None:
         tile_size = default_tile_size(generator, device, dtype)
+    elif isinstance(tile_size, bool) or not isinstance(tile_size, int):
+        raise TypeError(f"tile_size must be a whole number, got {tile_size!r}")
     elif tile_size < 1:
         raise ValueError(f"tile_size must be at least 1, got {tile_size}")
     # A copy, as the caller's weights must keep their dtype; made anew each time, which takes 3 ms.
@@ -305,7 +308,8 @@ def _run_strips(
     widest = max(tile_size, (tile_size + 2 * overlap) ** 2 // _LOWEST_STRIP)
     columns = tile_spans(source.shape[-1], widest, overlap)
     width = columns[0].stop - columns[0].start
-    strips = row_strips(source.shape[-2], max(_FEWEST_ROWS, tile_size**2 // width), overlap)
+    fewest = max(_FEWEST_ROWS, -(-_FEWEST_PIXELS // width))
+    strips = row_strips(source.shape[-2], max(fewest, tile_size**2 // width), overlap, fewest=fewest)
     target, full = _by_sub_pixel(target, scale), _full(source)
     for index, column in enumerate(columns):
         above = RowsAbove()

@@ -129,13 +129,15 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, st
     if image.mode == "LAB":
         source = ImageCms.createProfile("LAB")
     elif image.mode == "CMYK" and profile:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        source = profile
     if source is not None:
         try:
+            if isinstance(source, bytes):
+                source = ImageCms.ImageCmsProfile(io.BytesIO(source))
             target = ImageCms.createProfile("sRGB")
             converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
             return cast(Image.Image, converted), "its profile"
-        except ImageCms.PyCMSError:
+        except (ImageCms.PyCMSError, OSError):
             if image.mode == "LAB":
                 raise
             return image.convert("RGB"), "the plain formula, as its profile is broken"
@@ -157,6 +159,6 @@ def _from_integers(values: np.ndarray, profile: bytes | None) -> Decoded:
     low, high = int(values.min()), int(values.max())
     if low >= 0 and high <= 65535:
         return Decoded(values.astype(np.uint16)[..., None], profile)
-    scaled = (values.astype(np.float64) - low) * (65535 / (high - low))
+    scaled = (values.astype(np.float64) - low) * (65535 / max(1, high - low))
     notice = f"32-bit samples from {low} to {high} are mapped to 16 bits"
     return Decoded(np.rint(scaled).astype(np.uint16)[..., None], profile, notices=(notice,))

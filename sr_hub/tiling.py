@@ -71,22 +71,23 @@ class Strip:
     done: slice
 
 
-def row_strips(height: int, rows: int, overlap: int) -> list[Strip]:
+def row_strips(height: int, rows: int, overlap: int, *, fewest: int = 1) -> list[Strip]:
     """Split `height` rows into strips of about equal height, at most `rows` done in each.
 
     What is done stays `overlap` rows behind what is read, until all is read: the first strip reads so many
-    more, and the last so many less. Where `rows` are not more than `overlap`, it does up to `overlap` more.
+    more, and the last so many less, but `fewest` at least: the rows that this leaves are done with it.
 
     Raises:
         ValueError: A height or number of rows below 1, or a negative overlap.
     """
-    if height < 1 or rows < 1 or overlap < 0:
+    if height < 1 or min(rows, fewest) < 1 or overlap < 0:
         raise ValueError(
-            f"expected height >= 1, rows >= 1 and overlap >= 0, got {height}, {rows} and {overlap}"
+            "expected height >= 1, rows >= 1 and overlap >= 0, and fewest >= 1, "
+            f"got {height}, {rows} and {overlap}, and fewest {fewest}"
         )
-    count = -(-height // rows)
+    count = min(-(-height // rows), max(1, height // fewest))
     starts = [height * index // count for index in range(1, count)]
-    done = [0, *(start for start in starts if start + overlap < height), height]
+    done = [0, *(start for start in starts if start + overlap + fewest <= height), height]
     read = [0, *(start + overlap for start in done[1:-1]), height]
     return [Strip(slice(*read[i : i + 2]), slice(*done[i : i + 2])) for i in range(len(read) - 1)]
 

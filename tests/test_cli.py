@@ -71,6 +71,25 @@ def test_a_file_is_enlarged_as_in_python(tmp_path: Path, run: Run, model: Path) 
     assert result.dpi == pytest.approx((288, 288), abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--tile-size", "abc", "expected a whole number of at least 1, got abc"),
+        ("--width", "1.5", "expected a whole number of at least 1, got 1.5"),
+        ("--consistency", "-1", "expected a whole number of at least 0, got -1"),
+        ("--scale", "x", "expected a number above 0, got x"),
+        ("--scale", "nan", "expected a number above 0, got nan"),
+        ("--fidelity", "2", "expected a number from 0 to 1, got 2"),
+        ("--max-memory", "foo", "expected an amount of memory such as 1500M or 2G, got 'foo'"),
+    ],
+)
+def test_wrong_values_name_what_was_expected(
+    tmp_path: Path, run: Run, option: str, value: str, expected: str
+) -> None:
+    code, _, err = run(tmp_path / "a.png", tmp_path / "b.png", f"{option}={value}")
+    assert code == 2 and expected in err
+
+
 def test_sixteen_bits_survive(tmp_path: Path, run: Run) -> None:
     pixels = np.random.default_rng(0).integers(0, 65536, (5, 6, 4), dtype=np.uint16)
     write_picture(Picture(pixels), tmp_path / "a.png")

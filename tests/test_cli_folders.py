@@ -234,6 +234,80 @@ def test_an_output_folder_taken_as_input_is_one_of_pictures(tmp_path: Path, run:
     assert "3 enlarged, 0 done before, 0 failed, 0 skipped" in run(tmp_path / "out", tmp_path / "again")[1]
 
 
+def test_an_output_folder_around_the_input_takes_its_pictures(tmp_path: Path, run: Run) -> None:
+    photos(tmp_path / "p" / "2020", 2)
+    code, out, _ = run(tmp_path / "p" / "2020", tmp_path / "p")
+    assert code == 0 and out.endswith("2 enlarged, 0 done before, 0 failed, 0 skipped\n")
+    assert Image.open(tmp_path / "p" / "1" / "1.png").size == (96, 96)
+
+
+def test_no_result_takes_the_place_of_an_input(tmp_path: Path, run: Run) -> None:
+    photos(tmp_path / "p" / "a", 1)  # p/a/0/0.png
+    Image.new("RGB", (5, 5)).save(tmp_path / "p" / "a" / "b.png")
+    (tmp_path / "p" / "a" / "a").mkdir()
+    Image.new("RGB", (5, 5)).save(tmp_path / "p" / "a" / "a" / "b.png")  # would become p/a/b.png
+    code, _, err = run(tmp_path / "p" / "a", tmp_path / "p")
+    assert code == 1 and "which is a picture of the input" in err
+    assert Image.open(tmp_path / "p" / "a" / "b.png").size == (5, 5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path, run: Run) -> None:
+    photos(tmp_path / "album", 1)
+    photos(tmp_path / "in", 1)
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "album")
+    (tmp_path / "album" / "up").symlink_to(tmp_path / "album")
+    (tmp_path / "in" / "self").symlink_to(tmp_path / "in")
+    code, out, _ = run(tmp_path / "in", tmp_path / "out")
+    assert code == 0 and out.endswith("2 enlarged, 0 done before, 0 failed, 0 skipped\n")
+    assert sorted(name for name in contents(tmp_path / "out") if name.endswith(".png")) == [
+        "0/0.png",
+        "linked/0/0.png",
+    ]
+
+
+def test_the_longest_names_are_noted_as_done(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (5, 5)).save(tmp_path / "in" / f"{'x' * 251}.png")
+    assert run(tmp_path / "in", tmp_path / "out")[1].endswith(
+        "1 enlarged, 0 done before, 0 failed, 0 skipped\n"
+    )
+    assert run(tmp_path / "in", tmp_path / "out")[1].endswith(
+        "0 enlarged, 1 done before, 0 failed, 0 skipped\n"
+    )
+
+
+def test_stereo_pictures_of_a_folder_are_taken(tmp_path: Path, run: Run) -> None:
+    first, second = (Image.new("RGB", (6, 5), color) for color in ("red", "blue"))
+    (tmp_path / "in").mkdir()
+    first.save(tmp_path / "in" / "a.mpo", save_all=True, append_images=[second])
+    assert run(tmp_path / "in", tmp_path / "out")[0] == 0
+    assert Image.open(tmp_path / "out" / "a.mpo.png").size == (24, 20)
+
+
+def test_names_that_the_terminal_cannot_show_stop_nothing(tmp_path: Path, model: Path) -> None:
+    photos(tmp_path / "in", 1)
+    os.rename(tmp_path / "in" / "0", tmp_path / "in" / "写真")
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(
+        command(model, tmp_path / "in", tmp_path / "out"), env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and r"\u5199\u771f" in done.stdout and "1 enlarged" in done.stdout
+
+
+def test_terminated_on_one_picture_leaves_nothing_half(tmp_path: Path, model: Path) -> None:
+    photos(tmp_path / "in", 1, side=400)
+    (tmp_path / "out").mkdir()
+    arguments = command(model, tmp_path / "in" / "0" / "0.png", tmp_path / "out" / "a.png", "--tile-size", 16)
+    arguments += ["--max-memory", "1M"]
+    with subprocess.Popen(
+        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        wait_for(lambda: any((tmp_path / "out").iterdir()), process)
+        process.terminate()
+    assert process.returncode != 0 and not any((tmp_path / "out").iterdir())
+
+
 def test_places_that_cannot_be_written_fail_their_pictures_only(tmp_path: Path, run: Run) -> None:
     source, target = photos(tmp_path / "in", 4), tmp_path / "out"
     target.mkdir()

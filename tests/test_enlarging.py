@@ -277,7 +277,8 @@ def test_all_frames_are_enlarged(tmp_path: Path, generator: SRGenerator, suffix:
     said = enlarge(generator, tmp_path / f"a{suffix}", tmp_path / f"b{suffix}", Settings(animated=True))
     assert [text for text in said if "256 colours" not in text] == []
     animation = read_animation(tmp_path / f"b{suffix}")
-    assert animation.durations == [100, 200, 300] and animation.loops == 2
+    assert animation.durations == [100, 200, 300]
+    assert animation.loops == (3 if suffix == ".gif" else 2)  # GIF counts how often it is shown again
     for frame, color in zip(animation.frames, colors, strict=True):
         assert frame.shape == (20, 24, 4)
         still = upscale(generator, np.asarray(Image.new("RGB", (6, 5), color)))
@@ -285,6 +286,30 @@ def test_all_frames_are_enlarged(tmp_path: Path, generator: SRGenerator, suffix:
     if suffix != ".gif":
         assert read_provenance(tmp_path / f"b{suffix}") is not None
     assert "only the first" in enlarge(generator, tmp_path / f"a{suffix}", tmp_path / "c.png")[0]
+
+
+def test_a_gif_that_is_shown_once_stays_so(tmp_path: Path, generator: SRGenerator) -> None:
+    frames = [Image.new("L", (3, 3), value) for value in (0, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    enlarge(generator, tmp_path / "a.gif", tmp_path / "b.gif", Settings(animated=True))
+    for name in ("a.gif", "b.gif"):
+        assert b"NETSCAPE" not in (tmp_path / name).read_bytes()
+    assert read_animation(tmp_path / "b.gif").loops == 1
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png"])
+def test_frames_are_turned_upright(tmp_path: Path, generator: SRGenerator, suffix: str) -> None:
+    frames = [Image.new("RGB", (6, 4), color) for color in ("red", "blue")]
+    for frame in frames:
+        frame.paste((255, 255, 255), (0, 0, 3, 4))  # the left half, which orientation 6 turns to the top
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {"lossless": True} if suffix == ".webp" else {}
+    frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:], exif=exif, **options)
+    enlarge(generator, tmp_path / f"a{suffix}", tmp_path / f"b{suffix}", Settings(animated=True))
+    red, blue = read_animation(tmp_path / f"b{suffix}").frames
+    assert red.shape == (24, 16, 4)
+    assert red[:8, :, :3].min() > 150 and red[16:, :, 1:3].max() < 100 and blue[16:, :, :2].max() < 100
 
 
 def test_frames_need_a_format_that_holds_them(tmp_path: Path, generator: SRGenerator) -> None:

@@ -154,6 +154,14 @@ def test_cmyk_is_converted_and_said() -> None:
     assert picture.notices == ("CMYK is converted to RGB by the plain formula, as it has no profile",)
 
 
+def test_cmyk_with_a_broken_profile_is_converted_without_it() -> None:
+    image = Image.new("CMYK", (2, 2), (0, 255, 255, 0))
+    image.info["icc_profile"] = b"broken" * 20
+    picture = from_pil(image)
+    assert picture.pixels[0, 0].tolist() == [255, 0, 0]
+    assert picture.notices == ("CMYK is converted to RGB by the plain formula, as its profile is broken",)
+
+
 def test_lab_is_converted_by_its_profile() -> None:
     # sRGB red relative to D50 is L* 54.3, a* 80.8, b* 69.9; stored as L*255/100, a+128 and b+128.
     lab = Image.merge("LAB", [Image.new("L", (1, 1), value) for value in (138, 209, 198)])
@@ -165,6 +173,16 @@ def test_wide_integers_are_mapped_and_said() -> None:
     picture = from_pil(Image.fromarray(np.array([[-10, 100000]], np.int32)))
     assert picture.pixels[..., 0].tolist() == [[0, 65535]]
     assert "from -10 to 100000" in picture.notices[0]
+
+
+def test_an_even_picture_of_wide_integers_is_read() -> None:
+    assert from_pil(Image.new("I", (2, 2), 70000)).pixels.tolist() == [[[0], [0]]] * 2
+
+
+def test_floats_of_the_widest_range_come_back() -> None:
+    values = np.array([[-3e38, 0, 3e38]], np.float32)
+    picture = from_pil(Image.fromarray(values))
+    np.testing.assert_allclose(images.restore_range(picture, picture.pixels)[..., 0], values, atol=1e32)
 
 
 def test_only_the_first_frame_is_read_and_said(tmp_path: Path) -> None:

@@ -87,6 +87,14 @@ def test_strips_read_and_do_every_row_once_and_the_done_lag_behind(
     assert not heights or max(heights) - min(heights) <= 1
 
 
+@given(height=st.integers(1, 300), rows=st.integers(1, 60), fewest=st.integers(1, 60))
+def test_no_strip_reads_or_does_fewer_rows_than_wanted(height: int, rows: int, fewest: int) -> None:
+    strips = row_strips(height, max(rows, fewest), 30, fewest=fewest)
+    for strip in strips:
+        for piece in (strip.read, strip.done):
+            assert piece.stop - piece.start >= min(fewest, height)
+
+
 def test_strips_of_a_known_case() -> None:
     # 11 rows in 3 strips of 3 or 4, the first of which reads 2 more, and the last 2 less.
     strips = row_strips(11, 4, 2)
@@ -118,6 +126,8 @@ def test_impossible_spans_are_refused(length: int, tile_size: int, overlap: int)
         tile_spans(length, tile_size, overlap)
     with pytest.raises(ValueError, match=f"got {length}, {tile_size} and {overlap}"):
         row_strips(length, tile_size, overlap)
+    with pytest.raises(ValueError, match="got 1, 1 and 0, and fewest 0"):
+        row_strips(1, 1, 0, fewest=0)
 
 
 def test_a_target_of_another_size_is_refused() -> None:
