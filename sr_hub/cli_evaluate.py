@@ -8,6 +8,7 @@ from sr_hub.measuring import measure
 from sr_hub.metrics import LPIPS
 from sr_hub.precision import PRECISIONS
 from sr_hub.sheet import WorstCrops, save_sheet
+from sr_hub.whole_files import whole_file
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -58,6 +59,10 @@ def run(arguments: argparse.Namespace) -> None:
     for path in (arguments.json, arguments.markdown, arguments.worst):
         if path is not None and not path.parent.is_dir():
             raise FileNotFoundError(f"no folder {path.parent} to write {path.name} into")
+        if path is not None and path.is_dir():
+            raise IsADirectoryError(f"expected a file to write, got the folder {path}")
+    if arguments.worst is not None and arguments.worst.suffix.lower() != ".png":
+        raise ValueError(f"the picture of the worst crops must end in .png, got {arguments.worst}")
     lpips = None if arguments.lpips is None else LPIPS.from_file(arguments.lpips)
     worst = WorstCrops()
     result = measure(
@@ -71,9 +76,9 @@ def run(arguments: argparse.Namespace) -> None:
         observers=(worst,),
     )
     print(result.to_markdown(), end="")
-    if arguments.json is not None:
-        arguments.json.write_text(result.to_json(), encoding="utf-8")
-    if arguments.markdown is not None:
-        arguments.markdown.write_text(result.to_markdown(), encoding="utf-8")
+    for path, text in ((arguments.json, result.to_json()), (arguments.markdown, result.to_markdown())):
+        if path is not None:
+            with whole_file(path) as file:
+                file.write(text.encode())
     if arguments.worst is not None:
         save_sheet(arguments.worst, worst.rows)

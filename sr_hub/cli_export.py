@@ -36,6 +36,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"the file to write must end in .onnx, got {out}")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"no folder {out.parent} to write {out.name} into")
+    if out.is_dir():
+        raise IsADirectoryError(f"expected a file to write, got the folder {out}")
     generator = SRGenerator.from_pretrained(
         arguments.model, fidelity=arguments.fidelity, revision=arguments.revision, token=arguments.token
     )

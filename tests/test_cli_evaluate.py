@@ -138,6 +138,8 @@ def test_fidelity_is_applied_and_named(
     ("words", "error", "message"),
     [
         (["--json", "nowhere/s.json"], FileNotFoundError, "no folder nowhere to write s.json into"),
+        (["--json", "."], IsADirectoryError, r"expected a file to write, got the folder \."),
+        (["--worst", "w.jpg"], ValueError, r"must end in \.png, got w\.jpg"),
         (["--seed", "-1"], ValueError, "seed must not be negative, got -1"),
         (["--lpips", "nowhere.safetensors"], FileNotFoundError, "no LPIPS weights file at nowhere"),
     ],

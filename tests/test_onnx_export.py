@@ -74,7 +74,12 @@ def test_the_command(
     target = tmp_path / "tiny.onnx"
     assert cli.main(["export", str(tmp_path / "model"), str(target)]) == 0
     assert "agrees with torch to" in capsys.readouterr().out and target.stat().st_size > 10_000
-    for out, message in (("x.pt", "must end in .onnx"), ("no/x.onnx", "no folder")):
+    (tmp_path / "d.onnx").mkdir()
+    for out, message in (
+        ("x.pt", "must end in .onnx"),
+        ("no/x.onnx", "no folder"),
+        ("d.onnx", "got the folder"),
+    ):
         assert cli.main(["export", str(tmp_path / "model"), str(tmp_path / out)]) == 2
         assert message in capsys.readouterr().err
     monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
