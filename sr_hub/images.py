@@ -228,7 +228,7 @@ def _from_pil(image: Image.Image, max_pixels: int, path: Path | None = None) -> 
     if getattr(image, "is_animated", False):  # counting the frames would decode them all
         notices.append("only the first of its frames is used")
     image.load()
-    decoded = pixels_from_pil(image)
+    decoded = pixels_from_pil(_with_scaled_key(image, stored))
     pixels = decoded.pixels
     deep = deep_color.read_deep(path, image, stored, _readable_formats()) if path and stored else None
     if deep is not None:
@@ -242,6 +242,16 @@ def _from_pil(image: Image.Image, max_pixels: int, path: Path | None = None) -> 
         pixels = 65535 - pixels
     picture, orientation = _described(image, path, replace(decoded, pixels=pixels), notices)
     return replace(picture, pixels=np.ascontiguousarray(turn_upright(pixels, orientation)))
+
+
+def _with_scaled_key(image: Image.Image, stored: str | None) -> Image.Image:
+    """The image; of 2 or 4 bits a copy, as Pillow brings its samples to 8 bits, but not the clear one."""
+    key, step = image.info.get("transparency"), {"L;2": 85, "L;4": 17}.get(stored or "")
+    if step is None or not isinstance(key, int):
+        return image
+    image = image.copy()
+    image.info["transparency"] = step * key
+    return image
 
 
 def _described(

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,6 +141,22 @@ def test_a_transparent_color_becomes_alpha(tmp_path: Path, mode: str) -> None:
     image.putpixel((0, 0), 7 if mode == "L" else (7, 8, 9))
     image.save(tmp_path / "a.png", transparency=7 if mode == "L" else (7, 8, 9))
     assert read_picture(tmp_path / "a.png").pixels[0, :, -1].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize(("bits", "row"), [(2, 0b00011011), (4, 0x02)])
+def test_a_transparent_grey_of_few_bits_becomes_alpha(tmp_path: Path, bits: int, row: int) -> None:
+    header = struct.pack(">IIBBBBB", 8 // bits, 1, bits, 0, 0, 0, 0)
+    samples = zlib.compress(bytes([0, row]))
+    chunks = ((b"IHDR", header), (b"tRNS", struct.pack(">H", 2)), (b"IDAT", samples), (b"IEND", b""))
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+            for name, data in chunks
+        )
+    )
+    expected = {2: [[0, 255], [85, 255], [170, 0], [255, 255]], 4: [[0, 255], [34, 0]]}[bits]
+    assert read_picture(tmp_path / "a.png").pixels[0].tolist() == expected
 
 
 def test_a_transparent_deep_grey_becomes_alpha(tmp_path: Path) -> None:
