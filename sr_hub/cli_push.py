@@ -22,7 +22,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--data-statement",
         metavar="TEXT",
-        help="origin and licences of the training images (default: as above)",
+        help="origin and licences of the training images of the runs that were told none",
     )
     parser.add_argument(
         "--dataset", action="append", default=[], metavar="USER/NAME", help="training data set on the Hub"

@@ -64,7 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
     card = find_beside(arguments.model, CARD_FILE, hub)
     if card is None:
         raise FileNotFoundError(f"{arguments.model} must hold {CARD_FILE}, the card, which is not there")
-    claims = claims_in_card(card.read_text(encoding="utf-8"))
+    try:
+        text = card.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{card} must be UTF-8 text, got: {error}") from error
+    claims = claims_in_card(text)
     if not claims:
         raise ValueError(f"the card of {arguments.model} must claim scores in its metadata, got none")
     lpips = None if arguments.lpips is None else LPIPS.from_file(arguments.lpips)

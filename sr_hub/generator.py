@@ -242,15 +242,27 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
         )
         if files.fidelity is None and fidelity is not None:
             raise ValueError(f"{name} has one end only (no {FIDELITY_FILE}): fidelity cannot be chosen")
-        generator = cls(**read_config(files, _LIMITS))
+        config = read_config(files, _LIMITS)
+        expected = cls._expected_weights(config)
         kept = None if dtype == "auto" else dtype
-        weights = read_weights(files.weights, generator.state_dict(), kept)
+        weights = read_weights(files.weights, expected, kept)
         if files.fidelity is not None:
             share = DEFAULT_FIDELITY if fidelity is None else fidelity
-            ends = read_weights(files.fidelity, generator.state_dict(), weights["head.weight"].dtype)
+            ends = read_weights(files.fidelity, expected, weights["head.weight"].dtype)
             weights = {key: torch.lerp(weights[key], ends[key], share) for key in weights}
+        generator = cls(**config)  # only now, as a hostile config may ask for any amount of memory
         generator.to(weights["head.weight"].dtype).load_state_dict(weights)
         return generator.eval()
+
+    @classmethod
+    def _expected_weights(cls, config: dict[str, int]) -> dict[str, Tensor]:
+        """Tensors of the names and shapes that ``config`` asks for, in the memory of a single block."""
+        one = cls(**{**config, "blocks": 1}).state_dict()
+        return {
+            name.replace("blocks.0.", f"blocks.{block}."): value
+            for block in range(config["blocks"])
+            for name, value in one.items()
+        }
 
     @property
     def config(self) -> dict[str, int]:
@@ -341,13 +353,24 @@ def save_weights(generator: SRGenerator, path: Path, *, ends: int = 1) -> None:
     """Writes the weights to ``path`` as safetensors, by a temporary file.
 
     The header holds the config, so that the file alone can be loaded, and ``ends``: 2 for the GAN end of a
-    family, which is not complete without its fidelity end.
+    family, which is not complete without its fidelity end. Equal weights give equal bytes.
     """
     temporary = path.with_name(path.name + ".tmp")
     tensors = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
     header = {"format": "pt", "config": json.dumps(generator.config), "ends": str(ends)}
-    temporary.write_bytes(save(tensors, header))  # its save_file makes files that only their owner reads
+    # In memory, as save_file makes files that only their owner reads.
+    temporary.write_bytes(_with_sorted_header(save(tensors, header)))
     temporary.replace(path)
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """``content`` of a safetensors file with its metadata, which safetensors writes in any order, sorted."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors' bytes begin at a multiple of 8
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(content)[start:]))
 
 
 def _holds(path: Path, generator: SRGenerator) -> bool:

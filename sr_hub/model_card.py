@@ -34,6 +34,7 @@ _DEGRADATIONS = {
     "bicubic": "bicubic: MATLAB's, antialiased",
     "photo": "photo: random blur, resizing, noise and JPEG compression",
 }
+_LR = re.compile(rf"as published|({'|'.join(_DEGRADATIONS)}), seed \d{{1,12}}")
 _SEAL = re.compile(r"\n<!-- sr-hub card ([0-9a-f]{16}) -->\n\Z")
 
 
@@ -96,6 +97,7 @@ def render_card(folder: Path, options: CardOptions | None = None) -> str:
     """
     options = options or CardOptions()
     facts = _read_facts(folder, options)
+    legs = told_legs(facts.legs, options)
     license_ = license_of(facts.legs, options)
     name = options.name or (options.repo_id or folder.resolve().name).split("/")[-1]
     bundled = folder.resolve().parent == BUNDLED.resolve()
@@ -126,9 +128,9 @@ def render_card(folder: Path, options: CardOptions | None = None) -> str:
             for path in (folder / WEIGHTS_FILE, folder / FIDELITY_FILE)
             if path.is_file()
         ],
-        legs=[_leg_row(leg, said=options.data_statement) for leg in facts.legs],
+        legs=[_leg_row(leg) for leg in legs],
         degradations={leg.settings["degradation"] for leg in facts.legs},
-        data_statement=options.data_statement or _common_statement(facts.legs),
+        data_statement=_statement_of_all(legs, options.data_statement),
         scores=_score_rows(facts.claims),
         speeds=[dataclasses.asdict(speed) for speed in facts.speeds],
         tolerances=TOLERANCES,
@@ -176,6 +178,16 @@ def pictures(folder: Path) -> list[Path]:
     )
 
 
+def told_legs(legs: Sequence[Leg], options: CardOptions) -> list[Leg]:
+    """``legs``, with the licence and the data statement of ``options`` where a leg has none."""
+    told = []
+    for leg in legs:
+        statement = leg.data.statement if _text(leg.data.statement) else _text(options.data_statement)
+        data = dataclasses.replace(leg.data, statement=statement)
+        told.append(dataclasses.replace(leg, license=leg.license or options.license, data=data))
+    return told
+
+
 def license_of(legs: Sequence[Leg], options: CardOptions) -> str | None:
     """The licence that ``options`` or else the newest of the legs names."""
     return options.license or next((leg.license for leg in reversed(legs) if leg.license), None)
@@ -197,34 +209,55 @@ def claims_in_card(card: str) -> list[Claim]:
     """The scores that the metadata of a card claims, as `render_card` wrote them.
 
     Raises:
-        ValueError: If the metadata is broken, or a score does not say what it was measured on.
+        ValueError: If the metadata is broken, or a score does not say what it was measured on. Scores of
+            other metrics than `METRICS` are left out.
     """
     claims: dict[str, Claim] = {}
     for result in _card_data(card).eval_results or []:
-        settings = result.dataset_args or {}
-        key = json.dumps([result.dataset_name, settings], sort_keys=True)
-        try:
-            claim = claims.setdefault(
-                key,
-                Claim(
-                    result.dataset_name,
-                    settings["images"],
-                    settings["lr"],
-                    settings.get("fidelity"),
-                    settings["precision"],
-                    dict.fromkeys(METRICS),
-                    dict.fromkeys(METRICS),
-                ),
-            )
-            claim.sr[result.metric_type] = float(result.metric_value)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"the score {result.metric_type} on {result.dataset_name} must be a number with images, lr "
-                f"and precision beside it, lacks {error}"
-            ) from error
+        if result.metric_type not in list(METRICS):
+            continue
+        claim = _claim_of_entry(result)
+        claim = claims.setdefault(f"{claim} {result.dataset_args}", claim)
+        claim.sr[result.metric_type] = _number(result, result.metric_value)
         bicubic = (result.metric_args or {}).get("bicubic")
-        claim.bicubic[result.metric_type] = bicubic
+        claim.bicubic[result.metric_type] = None if bicubic is None else _number(result, bicubic)
     return list(claims.values())
+
+
+def _claim_of_entry(result: EvalResult) -> Claim:
+    """The claim that an entry of a card's metadata belongs to, without scores."""
+    settings, arguments = result.dataset_args, result.metric_args
+    for name, value in (("dataset args", settings), ("metric args", arguments or {})):
+        if not isinstance(value, dict):
+            raise _bad_entry(result, f"a mapping as its {name}", value)
+    assert settings is not None
+    dataset = result.dataset_name
+    if not isinstance(dataset, str) or dataset in ("", "..") or Path(dataset).name != dataset:
+        raise _bad_entry(result, "the name of a folder as its dataset", dataset)
+    images, lr = settings.get("images"), settings.get("lr")
+    if type(images) is not int:
+        raise _bad_entry(result, "a whole number as its images", images)
+    if not isinstance(lr, str) or not _LR.fullmatch(lr):
+        raise _bad_entry(result, "'as published' or '<degradation>, seed <number>' as its lr", lr)
+    precision, fidelity = settings.get("precision"), settings.get("fidelity")
+    if precision not in ("float32", "bfloat16"):
+        raise _bad_entry(result, "float32 or bfloat16 as its precision", precision)
+    if fidelity is not None and not (type(fidelity) in (int, float) and 0 <= fidelity <= 1):
+        raise _bad_entry(result, "a number in [0, 1] as its fidelity", fidelity)
+    return Claim(dataset, images, lr, fidelity, precision, dict.fromkeys(METRICS), dict.fromkeys(METRICS))
+
+
+def _number(result: EvalResult, value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]  # what is no number is caught
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _bad_entry(result, "a number", value) from error
+
+
+def _bad_entry(result: EvalResult, expected: str, got: object) -> ValueError:
+    return ValueError(
+        f"the score {result.metric_type} on {result.dataset_name} must have {expected}, got {got!r}"
+    )
 
 
 def license_in_card(card: str) -> str | None:
@@ -249,7 +282,7 @@ def claim_of(settings: Mapping[str, str | int], images: int, sr: object, bicubic
 def _card_data(card: str) -> ModelCardData:
     try:
         data = ModelCard(card).data
-    except (ValueError, YAMLError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"a card must begin with metadata between lines ---, got: {reason}") from error
     assert isinstance(data, ModelCardData)
@@ -293,7 +326,7 @@ def _read_facts(folder: Path, options: CardOptions) -> _Facts:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} must be JSON, got: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
@@ -380,7 +413,7 @@ def _score_row(images: str, lr: str, model: str, scores: dict[str, float | None]
     return {"images": images, "lr": lr, "model": model, **cells}
 
 
-def _leg_row(leg: Leg, *, said: str | None) -> dict[str, str | int | None]:
+def _leg_row(leg: Leg) -> dict[str, str | int | None]:
     start = "new weights"
     if leg.start is not None:
         start = f"`{leg.start.model}`"
@@ -404,7 +437,7 @@ def _leg_row(leg: Leg, *, said: str | None) -> dict[str, str | int | None]:
     return {
         "start": start,
         "images": ", ".join(count) or "not counted",
-        "statement": None if said else leg.data.statement,
+        "statement": leg.data.statement,
         "degradation": _DEGRADATIONS[leg.settings["degradation"]],
         "steps": ", ".join(f"{steps:,} {phase}" for phase, steps in leg.steps.items()),
         "seed": leg.seed,
@@ -416,10 +449,20 @@ def _leg_row(leg: Leg, *, said: str | None) -> dict[str, str | int | None]:
     }
 
 
-def _common_statement(legs: list[Leg]) -> str | None:
-    """What all legs say of their data, if they say the same."""
-    statements = {leg.data.statement for leg in legs}
-    return statements.pop() if len(statements) == 1 else None
+def _statement_of_all(legs: list[Leg], said: str | None) -> str | None:
+    """The sentence on the data above all legs; one that no leg has taken over, ``said``, stands there."""
+    statements = [leg.data.statement for leg in legs]
+    if _text(said) and _text(said) not in statements:
+        return _text(said)
+    if len(set(statements)) > 1:
+        lacking = " where it was recorded" if None in statements else ""
+        return f"its origin and licences stand with each run below{lacking}."
+    return statements[0] if statements else None
+
+
+def _text(value: str | None) -> str | None:
+    """``value`` without blanks around it; None for a blank one."""
+    return (value or "").strip() or None
 
 
 def _product(shape: list[int]) -> int:

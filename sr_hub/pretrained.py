@@ -174,7 +174,7 @@ def read_config(files: ModelFiles, limits: Mapping[str, tuple[int, int]]) -> dic
         place, text = f"the header of {files.weights}", header["config"].encode()
     try:
         config = json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers too long and of brackets too deep
         raise ValueError(f"{place} must be JSON, got: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{place} must hold a JSON object, got {type(config).__name__}")
@@ -202,32 +202,49 @@ def read_weights(
         dtype: What to convert to; None keeps the file's.
 
     Raises:
-        ValueError: If the file is broken, names or shapes differ, or a value is not finite; the message names
-            the first of them.
+        ValueError: If the file is broken, names or shapes differ, or a value is not finite, before or after
+            the conversion; the message names the first of them.
     """
     try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        _check_shapes(path, shapes, expected)  # before the values take memory
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} must be a whole safetensors file, got: {error}") from error
-    missing, unknown = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
+    for name, value in tensors.items():
+        if not value.is_floating_point():
+            raise ValueError(f"{path}: {name} must be of floating point, got {value.dtype}")
+        if value.dtype.itemsize < 2:
+            raise ValueError(
+                f"{path}: {name} must be of floating point of 16 bits or more, got {value.dtype}"
+            )
+        if not value.isfinite().all():
+            raise ValueError(f"{path}: {name} must be finite, got NaN or infinity")
+    kinds = {value.dtype for value in tensors.values()}
+    if dtype is None:
+        if len(kinds) > 1:
+            found = ", ".join(sorted(map(str, kinds)))
+            raise ValueError(f"{path} must be of one dtype to keep it, got {found}")
+        return tensors
+    converted = {name: value.to(dtype) for name, value in tensors.items()}
+    for name, value in converted.items():
+        if value.dtype != tensors[name].dtype and not value.isfinite().all():
+            largest = max(tensors[name].flatten().tolist(), key=abs)
+            raise ValueError(f"{path}: {name} must be finite in {dtype}, got {largest:g}")
+    return converted
+
+
+def _check_shapes(path: Path, shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, Tensor]) -> None:
+    missing, unknown = sorted(set(expected) - set(shapes)), sorted(set(shapes) - set(expected))
     if missing or unknown:
         raise ValueError(
             f"{path} does not fit its config.json: {len(missing)} weights missing "
             f"({', '.join(missing[:3])}), {len(unknown)} unknown ({', '.join(unknown[:3])})"
         )
-    for name, value in tensors.items():
-        if value.shape != expected[name].shape:
-            raise ValueError(
-                f"{path}: {name} must have shape {tuple(expected[name].shape)}, got {tuple(value.shape)}"
-            )
-        if not value.is_floating_point():
-            raise ValueError(f"{path}: {name} must be of floating point, got {value.dtype}")
-        if not value.isfinite().all():
-            raise ValueError(f"{path}: {name} must be finite, got NaN or infinity")
-    kinds = {value.dtype for value in tensors.values()}
-    if dtype is None and len(kinds) > 1:
-        raise ValueError(f"{path} must be of one dtype to keep it, got {', '.join(sorted(map(str, kinds)))}")
-    return {name: value if dtype is None else value.to(dtype) for name, value in tensors.items()}
+    for name, shape in shapes.items():
+        if shape != expected[name].shape:
+            raise ValueError(f"{path}: {name} must have shape {tuple(expected[name].shape)}, got {shape}")
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,11 +21,13 @@ from sr_hub.model_card import (
     license_of,
     pictures,
     render_card,
+    told_legs,
 )
 from sr_hub.pretrained import CONFIG_FILE, FIDELITY_FILE, WEIGHTS_FILE
-from sr_hub.training_record import RECORD_FILE, Leg, read_record
+from sr_hub.training_record import RECORD_FILE, Leg, legs_before, read_record, write_record
 
 _OURS = (CONFIG_FILE, WEIGHTS_FILE, FIDELITY_FILE, CARD_FILE, RECORD_FILE, "before_after*")
+_NO_STATEMENT = "a push needs a statement on origin and licences of the training images, got none"
 _PLACEHOLDERS = re.compile(r"\[more information needed\]|\bTODO\b|\{\{|\{%|lorem ipsum", re.IGNORECASE)
 
 
@@ -65,7 +68,8 @@ def push_folder(
         folder: As ``save_pretrained`` or training wrote it.
         repo_id: ``user/name``; made if missing.
         options: Where and how.
-        card_options: Licence and data statement, where the training record does not say them.
+        card_options: Licence and data statement. Runs that lack them in the training record get them in the
+            pushed one, for those who train on from there; the folder's stays as it is.
 
     Raises:
         FileNotFoundError: If the folder lacks config or weights, or the revision cannot be.
@@ -77,7 +81,7 @@ def push_folder(
     options = options or PushOptions()
     _check_name(repo_id)
     contents = _contents(folder, repo_id, options, card_options or CardOptions())
-    api = HfApi(token=options.token, library_name="sr_hub")
+    api = HfApi(token=options.token or True, library_name="sr_hub")  # True: none at all is told as such
     with one_sentence(f"the push to {repo_id}", repo_id, options.revision):
         api.create_repo(repo_id, private=options.private or None, exist_ok=True)
         if options.revision and not options.revision.startswith("refs/"):
@@ -110,7 +114,9 @@ def check_before_training(config: TrainConfig) -> str:
     """The repository that the finished model will be pushed to, once all that it needs is there.
 
     Raises:
-        ValueError: If the licence or the data statement is missing, or the name is none.
+        FileNotFoundError: If there is no model that the training starts from.
+        ValueError: If the licence or the data statement is missing, also that of a run before, or the name is
+            none.
         PermissionError: If there is no token or it may not write there.
         ConnectionError: If the Hub cannot be reached.
     """
@@ -119,6 +125,8 @@ def check_before_training(config: TrainConfig) -> str:
     check_license(config.license)
     if not (config.data_statement or "").strip():
         raise ValueError("--push-to-hub needs --data-statement, origin and licences of the images, got none")
+    before = legs_before(config)
+    _check_every_statement(before, runs=len(before) + 1)
     wanted = config.hub_model_id or Path(config.out).resolve().name
     _check_name(wanted)
     with one_sentence("the check of the token", wanted):
@@ -167,6 +175,10 @@ def _contents(
     paths = [folder / CONFIG_FILE, folder / WEIGHTS_FILE]
     paths += [path for path in (folder / FIDELITY_FILE, folder / RECORD_FILE) if path.is_file()]
     contents = {path.name: path.read_bytes() for path in [*paths, *pictures(folder)]}
+    legs = read_record(folder / RECORD_FILE) if RECORD_FILE in contents else []
+    told = told_legs(legs, card_options)
+    if told != legs:
+        contents[RECORD_FILE] = _record_of(told)
     if options.card is not None:
         card = options.card.read_text(encoding="utf-8")
         _check_card(card, options.card)
@@ -177,8 +189,7 @@ def _contents(
                 f"{own} must be as it was rendered, got one edited by hand: name it as the card to push it, "
                 f"or move it away"
             )
-        legs = read_record(folder / RECORD_FILE) if (folder / RECORD_FILE).is_file() else []
-        _check_statements(legs, card_options)
+        _check_statements(told, card_options)
         card = render_card(folder, replace(card_options, repo_id=repo_id))
     contents[CARD_FILE] = card.encode()
     return contents
@@ -189,18 +200,31 @@ def _check_statements(legs: list[Leg], card_options: CardOptions) -> None:
     if not license_:
         raise ValueError("a push needs the licence of the weights, such as apache-2.0, got none")
     check_license(license_)
-    said = (card_options.data_statement or "").strip() or (
-        legs and all((leg.data.statement or "").strip() for leg in legs)
-    )
-    if not said:
-        raise ValueError("a push needs a statement on origin and licences of the training images, got none")
+    if not legs and not (card_options.data_statement or "").strip():
+        raise ValueError(_NO_STATEMENT)
+    _check_every_statement(legs, runs=len(legs))
+
+
+def _check_every_statement(legs: list[Leg], *, runs: int) -> None:
+    """Refuses a leg, of so many runs in all, that does not say where its images come from."""
+    for number, leg in enumerate(legs, 1):
+        if not (leg.data.statement or "").strip():
+            raise ValueError(
+                f"{_NO_STATEMENT} for run {number} of {runs}: give it to sr-hub push as --data-statement"
+            )
+
+
+def _record_of(legs: list[Leg]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        write_record(Path(folder) / RECORD_FILE, legs)
+        return (Path(folder) / RECORD_FILE).read_bytes()
 
 
 def _check_card(card: str, path: Path) -> None:
     """Refuses a card by hand that the Hub, or its readers, could not use."""
     try:
         data = ModelCard(card).data.to_dict()
-    except (ValueError, YAMLError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} must begin with metadata between lines ---, got: {reason}") from error
     if not data.get("license"):

@@ -1,11 +1,17 @@
 import copy
+import hashlib
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from sr_hub.fused import add_nearest
-from sr_hub.generator import RowsAbove, SRGenerator
+from sr_hub.generator import RowsAbove, SRGenerator, save_weights
 
 
 def tiny(scale: int = 4, blocks: int = 2) -> SRGenerator:
@@ -179,3 +185,36 @@ def test_wrong_arguments(arguments: dict[str, int], message: str) -> None:
 def test_wrong_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"lr must have shape \(N, 3, H, W\), got"):
         tiny()(torch.rand(shape))
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 4])
+def test_equal_weights_give_equal_bytes(tmp_path: Path, blocks: int) -> None:
+    """safetensors writes its metadata in another order each time; a hash in a card would change by it."""
+    generator, path = tiny(blocks=blocks), tmp_path / "w.safetensors"
+    digests = set()
+    for _ in range(20):
+        save_weights(generator, path, ends=2)
+        digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert len(digests) == 1
+    content = path.read_bytes()
+    assert int.from_bytes(content[:8], "little") % 8 == 0
+    expected = generator.state_dict()
+    loaded = load_file(path)
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
+    with safe_open(path, framework="pt") as file:
+        assert list(file.metadata().values()).count("2") == 1 and file.metadata()["format"] == "pt"
+    assert SRGenerator.from_pretrained(path).config == generator.config
+
+
+def test_equal_weights_give_equal_bytes_in_another_process(tmp_path: Path) -> None:
+    save_weights(tiny(), tmp_path / "here.safetensors")
+    program = (
+        "import sys; from pathlib import Path; from sr_hub.generator import SRGenerator, save_weights; "
+        "save_weights(SRGenerator.from_pretrained(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    there = tmp_path / "there.safetensors"
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "here.safetensors"), str(there)], check=True
+    )
+    assert there.read_bytes() == (tmp_path / "here.safetensors").read_bytes()

@@ -8,21 +8,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import HfApi, ModelCard, constants, snapshot_download
+from huggingface_hub import HfApi, ModelCard, constants, hf_hub_download, snapshot_download
 from huggingface_hub.utils import _http
 from safetensors.torch import load_file, save_file
 
 from sr_hub import SRGenerator, cli
+from sr_hub.config import TrainConfig
 from sr_hub.hub_store import Repository, check_path
 from sr_hub.loopback_hub import DEFAULT_TOKEN, LoopbackHub, _Handler
 from sr_hub.model_card import CardOptions
-from sr_hub.publishing import PushOptions, push_folder
-from sr_hub.training_record import Data, Leg, write_record
+from sr_hub.publishing import PushOptions, check_before_training, push_folder
+from sr_hub.training_record import Data, Leg, read_record, write_record
 
 STATEMENT = "Own photos, CC0."
 MODEL = {"config.json", "model.safetensors", "fidelity.safetensors", "README.md"}
@@ -175,6 +177,70 @@ def test_licence_and_data_statement_are_required(
     assert not hub.requests
 
 
+def test_a_generator_pushed_twice_makes_one_commit(api: HfApi) -> None:
+    generator, facts = tiny(0), {"license": "mit", "data_statement": STATEMENT, "token": DEFAULT_TOKEN}
+    for _ in range(4):
+        generator.push_to_hub("me/sharp", **facts, fidelity=tiny(1))  # type: ignore[arg-type]
+    assert len(list(api.list_repo_commits("me/sharp"))) == 2  # and the first, empty one
+
+
+def without_statement(folder: Path, **leg: Any) -> bytes:
+    """Adds a leg that says nothing of its data, or of what ``leg`` says, to the record; its new bytes."""
+    legs = read_record(folder / "training_record.json")
+    write_record(folder / "training_record.json", [*legs, replace(legs[0], data=Data(None, 2, 1.0), **leg)])
+    return (folder / "training_record.json").read_bytes()
+
+
+def test_what_a_push_is_told_goes_into_the_pushed_record(folder: Path, hub: LoopbackHub) -> None:
+    """Whoever fine-tunes from the repository inherits the statement; the folder stays as it is."""
+    local = without_statement(folder, license=None)
+    facts = ["--license", "cc0-1.0", "--data-statement", "Scans of mine."]
+    arguments = ["push", str(folder), "me/sharp", "--token", hub.token]
+    assert cli.main([*arguments, *facts]) == 0
+    assert (folder / "training_record.json").read_bytes() == local
+    record = hf_hub_download("me/sharp", "training_record.json", token=hub.token, local_dir=folder.parent)
+    assert [(leg.data.statement, leg.license) for leg in read_record(Path(record))] == [
+        (STATEMENT, "mit"),
+        ("Scans of mine.", "cc0-1.0"),
+    ]
+    card = ModelCard.load("me/sharp", token=hub.token).text
+    assert f"| Origin and licences | {STATEMENT} |" in card
+    assert "| Origin and licences | Scans of mine. |" in card
+    config = TrainConfig(
+        data="photos", out=str(folder.parent / "run"), init="me/sharp", license="mit",
+        data_statement="More.", push_to_hub=True, hub_token=hub.token,
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_CACHE", str(folder.parent / "cache"))
+        assert check_before_training(config) == "me/run"
+
+
+def test_a_record_that_says_all_is_pushed_as_it_is(folder: Path, hub: LoopbackHub) -> None:
+    record = folder / "training_record.json"
+    record.write_text(record.read_text().replace("\n", "  \n"))
+    facts = CardOptions(license="cc0-1.0", data_statement="Else.")
+    push_folder(folder, "me/sharp", PushOptions(token=hub.token), facts)
+    pushed = hf_hub_download("me/sharp", record.name, token=hub.token, local_dir=folder.parent)
+    assert Path(pushed).read_bytes() == record.read_bytes()
+
+
+def test_training_is_refused_where_its_push_would_be(folder: Path, hub: LoopbackHub) -> None:
+    """The statement of a new run does not speak for the runs of the model that it starts from."""
+    without_statement(folder)
+    config = TrainConfig(
+        data="photos", out=str(folder.parent / "run"), init=str(folder), license="mit",
+        data_statement="More.", push_to_hub=True, hub_token=hub.token,
+    )  # fmt: skip
+    sentence = "a push needs a statement on origin and licences of the training images, got none for run 2 of"
+    with pytest.raises(ValueError, match=f"{sentence} 3"):
+        check_before_training(config)
+    assert not hub.requests
+    with pytest.raises(ValueError, match=f"{sentence} 2: give it to sr-hub push as --data-statement"):
+        push_folder(folder, "me/sharp", PushOptions(token=hub.token))
+    assert not hub.requests
+    assert check_before_training(replace(config, init=None)) == "me/run"
+
+
 def test_a_card_by_hand(folder: Path, hub: LoopbackHub, api: HfApi) -> None:
     own = folder / "README.md"
     own.write_text("---\nlicense: mit\n---\n# Mine\n")
@@ -243,7 +309,7 @@ def test_pushing_is_refused_in_one_sentence(
         return error
 
     assert "does not accept the token" in push("me/sharp", "--token", "hf_wrong")
-    assert "does not accept the token" in push("me/sharp")  # none at all
+    assert "a Hub token is needed: run `hf auth login`, set HF_TOKEN or give one" in push("me/sharp")
     assert "forbids the push to you/sharp" in push("you/sharp", "--token", hub.token)
     assert "must be user/name of letters" in push("me/sha rp", "--token", hub.token)
     assert "no model folder at" in push("me/sharp", source=tmp_path / "absent")

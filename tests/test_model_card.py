@@ -10,7 +10,15 @@ from huggingface_hub import ModelCard
 
 from sr_hub import SRGenerator, cli
 from sr_hub.generator import save_weights
-from sr_hub.model_card import CardOptions, Claim, is_rendered, read_evaluation, render_card, write_card
+from sr_hub.model_card import (
+    CardOptions,
+    Claim,
+    claims_in_card,
+    is_rendered,
+    read_evaluation,
+    render_card,
+    write_card,
+)
 from sr_hub.training_record import Data, Leg, Machine, Start, Validation, write_record
 
 
@@ -91,6 +99,25 @@ def test_every_leg_is_told(folder: Path) -> None:
     assert data.license == "apache-2.0" and data.base_model == ["jane/older"]
 
 
+def test_a_statement_counts_for_the_legs_without_one(folder: Path) -> None:
+    """What the base model's images were is not rubbed out by what the pusher says of the rest."""
+    write_record(folder / "training_record.json", [leg(), leg(data=Data(None, 3, 1.5))])
+    card = render_card(folder, CardOptions(data_statement="Scans of mine."))
+    rows = [line for line in card.splitlines() if line.startswith("| Origin and licences |")]
+    assert rows == ["| Origin and licences | Own photos, CC0 |", "| Origin and licences | Scans of mine. |"]
+    assert "Training data: its origin and licences stand with each run below.\n" in card
+    assert "was not recorded" not in card
+    assert "with each run below where it was recorded." in render_card(folder)
+
+
+def test_a_statement_beside_legs_that_all_have_one(folder: Path) -> None:
+    write_record(folder / "training_record.json", [leg(), leg()])
+    card = render_card(folder, CardOptions(data_statement="Scans of mine."))
+    assert card.count("| Origin and licences | Own photos, CC0 |") == 2
+    assert "Training data: Scans of mine." in card
+    assert "Training data: Own photos, CC0" in render_card(folder)
+
+
 def test_scores_stand_beside_bicubic_and_in_the_index(folder: Path) -> None:
     evaluation(folder / "results" / "a.json", 30.5678, fidelity="1.0", lpips=0.1234)
     evaluation(folder / "results" / "b.json", 29.0, fidelity="0.0", lpips=0.0678)
@@ -148,6 +175,7 @@ def test_a_card_edited_by_hand_is_noticed(folder: Path) -> None:
     ("file", "content", "message"),
     [
         ("results/x.json", "{", "x.json must be JSON"),
+        ("results/x.json", "[" * 200_000, "x.json must be JSON, got: maximum recursion"),
         ("results/x.json", "[]", "must hold a JSON object, got list"),
         ("results/x.json", '{"a": 1}', "must hold scores of sr-hub evaluate --json .* got a"),
         ("results/x.json", '{"mean": {}}', "must hold scores of sr-hub evaluate --json, lacks 'sr'"),
@@ -177,6 +205,78 @@ def test_a_claim_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "e.json").write_text("{}")
     with pytest.raises(ValueError, match="must hold scores"):
         read_evaluation(tmp_path / "e.json")
+
+
+def scored_card(**changes: Any) -> str:
+    """A card with one score; ``changes`` replace the fields of its entry, dots for inner ones."""
+    entry: dict[str, Any] = {
+        "task": {"type": "image-to-image"},
+        "dataset": {
+            "type": "set5", "name": "Set5",
+            "args": {"images": 5, "lr": "as published", "precision": "float32"},
+        },
+        "metrics": [{"type": "psnr", "value": 30.0, "args": {"bicubic": 28.0}}],
+    }  # fmt: skip
+    for place, value in changes.items():
+        inner: Any = entry
+        *before, last = place.split("__")
+        for step in before:
+            inner = inner[int(step) if step.isdigit() else step]
+        inner[last] = value
+    index = [{"name": "thing", "results": [entry]}]
+    return f"---\nlibrary_name: sr_hub\nmodel-index: {json.dumps(index)}\n---\n"
+
+
+def test_scores_of_other_metrics_are_left_out() -> None:
+    assert len(claims_in_card(scored_card())) == 1
+    for other in ("wer", 5, None, [1], {"a": 1}):
+        assert claims_in_card(scored_card(metrics__0__type=other, dataset__args=None)) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("dataset__args", None, "a mapping as its dataset args, got None"),
+        ("dataset__args", [1], r"a mapping as its dataset args, got \[1\]"),
+        ("metrics__0__args", [1], r"a mapping as its metric args, got \[1\]"),
+        ("dataset__name", 5, "the name of a folder as its dataset, got 5"),
+        ("dataset__name", "../secret", r"the name of a folder as its dataset, got '\.\./secret'"),
+        ("dataset__name", "/etc", "the name of a folder as its dataset, got '/etc'"),
+        ("dataset__name", "..", r"the name of a folder as its dataset, got '\.\.'"),
+        ("dataset__args__images", "5", "a whole number as its images, got '5'"),
+        ("dataset__args__lr", 5, "'as published' or '<degradation>, seed <number>' as its lr, got 5"),
+        ("dataset__args__lr", "photo, seed x", ".* as its lr, got 'photo, seed x'"),
+        ("dataset__args__lr", "photo, seed 9999999999999", ".* as its lr, got 'photo, seed 9999999999999'"),
+        ("dataset__args__lr", "blur, seed 1", ".* as its lr, got 'blur, seed 1'"),
+        ("dataset__args__precision", ["float32"], r"float32 or bfloat16 as its precision, got \['float32'\]"),
+        ("dataset__args__precision", "int8", "float32 or bfloat16 as its precision, got 'int8'"),
+        ("dataset__args__fidelity", "1", r"a number in \[0, 1\] as its fidelity, got '1'"),
+        ("dataset__args__fidelity", 7, r"a number in \[0, 1\] as its fidelity, got 7"),
+        ("metrics__0__value", "much", "a number, got 'much'"),
+        ("metrics__0__value", None, "a number, got None"),
+        ("metrics__0__args", {"bicubic": [1]}, r"a number, got \[1\]"),
+    ],
+)
+def test_an_odd_score_of_a_card_is_named(place: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"the score psnr on .* must have {message}"):
+        claims_in_card(scored_card(**{place: value}))
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "tags: 5",
+        "model-index: 5",
+        "model-index: [5]",
+        "model-index: [{name: a, results: [{task: {type: b}, dataset: {type: c, name: d}, source: 5}]}]",
+        "a: " + "[" * 5000,
+        "license: [",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_odd_metadata_of_a_card_is_told_in_a_sentence(metadata: str) -> None:
+    with pytest.raises(ValueError, match="a card must begin with metadata between lines ---, got: "):
+        claims_in_card(f"---\n{metadata}\n---\n")
 
 
 def test_the_command_writes_record_times_and_card(

@@ -1,5 +1,7 @@
 import copy
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,15 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
     [
         (torch.full((48,), float("nan")), "tail.bias must be finite, got NaN or infinity"),
         (torch.zeros(48, dtype=torch.int32), "tail.bias must be of floating point, got torch.int32"),
+        (torch.full((48,), -float("inf")), "tail.bias must be finite, got NaN or infinity"),
+        (
+            torch.full((48,), -1e300, dtype=torch.float64),
+            "tail.bias must be finite in torch.float32, got -1e\\+300",
+        ),
+        (
+            torch.zeros(48).to(torch.float8_e4m3fn),
+            "tail.bias must be of floating point of 16 bits or more, got torch.float8_e4m3fn",
+        ),
     ],
 )
 def test_weights_that_are_no_numbers(tmp_path: Path, value: torch.Tensor, message: str) -> None:
@@ -163,11 +174,59 @@ def test_wrong_shapes_are_named(tmp_path: Path) -> None:
         SRGenerator.from_pretrained(tmp_path)
 
 
+def test_weights_too_large_for_the_dtype_asked_for(tmp_path: Path) -> None:
+    generator = tiny()
+    with torch.no_grad():
+        generator.tail.bias[3] = 7e4  # above 65504, the largest of float16
+    generator.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="tail.bias must be finite in torch.float16, got 70000"):
+        SRGenerator.from_pretrained(tmp_path, dtype=torch.float16)
+    assert SRGenerator.from_pretrained(tmp_path, dtype=torch.bfloat16).tail.bias.isfinite().all()
+
+
+def _limited(program: str, *arguments: str, more: int) -> subprocess.CompletedProcess[str]:
+    """Runs ``program`` in a process that gets at most ``more`` bytes once the package is loaded."""
+    pages = "int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()"
+    limit = f"resource.setrlimit(resource.RLIMIT_AS, ({pages} + {more},) * 2)"
+    start = f"import resource, sys; from sr_hub import SRGenerator; SRGenerator(features=8); {limit}; "
+    return subprocess.run([sys.executable, "-c", start + program, *arguments], capture_output=True, text=True)
+
+
+def test_a_hostile_config_takes_no_memory(tmp_path: Path) -> None:
+    """A kilobyte of weights beside a config of 25 GB: the header is compared before anything is built."""
+    save_file({"head.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"scale": 4, "features": 1024, "blocks": 256}')
+    run = _limited("SRGenerator.from_pretrained(sys.argv[1])", str(tmp_path), more=2**30)
+    assert run.returncode == 1
+    assert "ValueError" in run.stderr and "weights missing" in run.stderr, run.stderr
+
+
+def test_a_hostile_config_with_every_name_takes_no_memory(tmp_path: Path) -> None:
+    names = SRGenerator(features=1, blocks=256).state_dict()
+    save_file({name: torch.zeros(1) for name in names}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"scale": 4, "features": 1024, "blocks": 256}')
+    run = _limited("SRGenerator.from_pretrained(sys.argv[1])", str(tmp_path), more=2**30)
+    assert run.returncode == 1
+    assert "ValueError" in run.stderr and "must have shape" in run.stderr, run.stderr
+
+
+@pytest.mark.parametrize("config", [(2, 1, 1), (3, 5, 2), (4, 16, 11)])
+def test_what_is_expected_of_the_file_is_what_is_built(config: tuple[int, int, int]) -> None:
+    settings = dict(zip(("scale", "features", "blocks"), config, strict=True))
+    expected = SRGenerator._expected_weights(settings)
+    built = SRGenerator(**settings).state_dict()
+    assert {name: value.shape for name, value in expected.items()} == {
+        name: value.shape for name, value in built.items()
+    }
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         ("{", "must be JSON"),
         ("[1]", "must hold a JSON object, got list"),
+        ("[" * 200_000, "config.json must be JSON, got: maximum recursion depth exceeded"),
+        ('{"scale": ' + "4" * 5000 + "}", "config.json must be JSON, got: Exceeds the limit"),
         ('{"scale": 4, "features": 8}', "missing: blocks, unknown: none"),
         ('{"scale": 4, "features": 8, "blocks": 1, "act": 1}', "missing: none, unknown: act"),
         ('{"scale": 4.0, "features": 8, "blocks": 1}', "scale must be a whole number from 2 to 4, got 4.0"),

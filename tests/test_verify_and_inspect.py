@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -164,6 +165,13 @@ def test_verify_says_what_is_missing(
     assert "must hold README.md, the card, which is not there" in error(bare, "--data", sets)
     (bare / "README.md").write_text("---\nlicense: [\n---\n")
     assert "a card must begin with metadata between lines ---" in error(bare, "--data", sets)
+    claims = (model / "README.md").read_text()
+    (bare / "README.md").write_text(claims.replace("lr: as published", "lr: 5"))
+    assert "the score psnr on Paired must have 'as published' or " in error(bare, "--data", sets)
+    (bare / "README.md").write_text(re.sub("type: (psnr|ssim)", "type: wer", claims))
+    assert "must claim scores in its metadata, got none" in error(bare, "--data", sets)
+    (bare / "README.md").write_bytes(b"---\nlicense: \xff\n---\n")
+    assert "README.md must be UTF-8 text, got: 'utf-8' codec" in error(bare, "--data", sets)
     only = tmp_path / "sets" / "Paired" / "HR"
     only.mkdir(parents=True)
     Image.new("RGB", (64, 48)).save(only / "0.png")
