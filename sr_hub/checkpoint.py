@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -24,20 +25,27 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], facts: dict[str, A
         folder: Where checkpoints live; made if missing.
         tensors: All state by name.
         facts: JSON values; ``facts["name"]`` must differ from that of the checkpoint before.
+
+    Raises:
+        OSError: If the disk is full or cannot be written to; the checkpoint before stays.
     """
     name = f"checkpoint-{facts['name']}"
     target = folder / name
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    for index, part in enumerate(_parts(tensors)):
-        path = target / f"state-{index:03d}.safetensors"
-        save_file(part, path)
-        _flush(path)
-    pointer = folder / "checkpoint.json"
-    temporary = folder / "checkpoint.json.tmp"
-    temporary.write_text(json.dumps({"folder": name, "tensors": len(tensors), **facts}, indent=2) + "\n")
-    _flush(temporary)
-    os.replace(temporary, pointer)
+    try:
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for index, part in enumerate(_parts(tensors)):
+            path = target / f"state-{index:03d}.safetensors"
+            save_file(part, path)
+            _flush(path)
+        pointer = folder / "checkpoint.json"
+        temporary = folder / "checkpoint.json.tmp"
+        temporary.write_text(json.dumps({"folder": name, "tensors": len(tensors), **facts}, indent=2) + "\n")
+        _flush(temporary)
+        os.replace(temporary, pointer)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(target, ignore_errors=True)  # half a checkpoint, on a disk that may be full
+        raise OSError(f"{target}: the checkpoint cannot be written: {error}") from error
     for old in folder.glob("checkpoint-*"):
         if old.name != name:
             shutil.rmtree(old)
@@ -57,7 +65,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
         tensors: dict[str, Tensor] = {}
         for path in sorted((folder / facts["folder"]).glob("*.safetensors")):
             tensors |= load_file(path)
-    except Exception as error:  # safetensors raises a type of its own that it does not export
+    except Exception as error:  # whatever a broken file leads to
         raise ValueError(f"{pointer} must name a whole checkpoint, got {error}") from error
     if len(tensors) != facts.get("tensors"):
         raise ValueError(f"{pointer} names {facts.get('tensors')} tensors, got {len(tensors)}")

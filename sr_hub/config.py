@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -133,6 +134,10 @@ class TrainConfig:
         for name in ("final_learning_rate", "ema_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{item.name} must be finite, got {value}")
         if self.license is not None:
             check_license(self.license)
         if self.pixel_steps + self.adversarial_steps == 0:

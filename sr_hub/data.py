@@ -1,8 +1,9 @@
 """Training crops from any folder of images, drawn from (seed, phase, step) alone."""
 
 import logging
+import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from sr_hub.degradations import MARGIN, Degradation, moved
 from sr_hub.metrics import round_to_8_bits
+from sr_hub.pixels import join_alpha, pixels_from_pil, round_to
 
 logger = logging.getLogger(__name__)
 
@@ -25,31 +27,66 @@ SUFFIXES = frozenset(
 )
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_images(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
     """All files below ``folder`` with an image's suffix, sorted by path, hidden ones left out.
+
+    Links to folders are followed, but a folder is read once only: links may lead in circles.
+
+    Args:
+        folder: A folder tree.
+        leave_out: Files and folders, inside or not, that do not belong to it.
 
     Raises:
         FileNotFoundError: If ``folder`` is not a folder.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of training images at {folder}: name one with --data FOLDER")
+    apart = {path.resolve() for path in leave_out}
     return sorted(
         path
-        for path in folder.rglob("*")
+        for place in _folders(folder, apart)
+        for path in place.iterdir()
         if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
         and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.resolve() not in apart
     )
+
+
+def _folders(top: Path, apart: set[Path]) -> Iterator[Path]:
+    """``top`` and the folders below it, each once: those that lie there first, then those linked to."""
+    seen: set[Path] = set()
+    waiting = [top]
+    while waiting:
+        for place, names, _ in os.walk(waiting.pop(0)):
+            folder, real = Path(place), Path(place).resolve()
+            if real in seen or real in apart:
+                names.clear()
+                continue
+            seen.add(real)
+            names[:] = sorted(name for name in names if not name.startswith("."))
+            links = [folder / name for name in names if (folder / name).is_symlink()]
+            waiting += [link for link in links if link.resolve() not in real.parents]
+            yield folder
 
 
 def decode(path: Path) -> np.ndarray:
     """The image as ``(H, W, 3)`` uint8, upright by its EXIF orientation.
 
     Raises:
-        OSError, SyntaxError, ValueError, Image.DecompressionBombError: What Pillow raises for a bad file.
+        OSError, ValueError: For a bad file.
     """
-    with Image.open(path) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):  # which Pillow clips at 255
+                grey = round_to(np.uint8, join_alpha(pixels_from_pil(upright).pixels))
+                return grey.repeat(3, axis=2)
+            return np.asarray(upright.convert("RGB"))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise nearly anything on broken bytes
+        raise ValueError(str(error)) from error
 
 
 SHIFTS = 8
@@ -128,7 +165,7 @@ class Crops:
     def _try_decode(self, path: Path) -> np.ndarray | None:
         try:
             return np.array(decode(path))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError) as error:
             self._skip(path, f"unreadable ({error})")
             return None
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -105,7 +106,9 @@ class Evaluation:
         return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def find_pairs(folder: Path, scale: int, *, use_lr: bool = True) -> list[Pair]:
+def find_pairs(
+    folder: Path, scale: int, *, use_lr: bool = True, leave_out: Sequence[Path] = ()
+) -> list[Pair]:
     """Returns the pictures of an evaluation set, sorted by name.
 
     Args:
@@ -113,6 +116,7 @@ def find_pairs(folder: Path, scale: int, *, use_lr: bool = True) -> list[Pair]:
             inside, whose files belong together in the order of their names.
         scale: HR pixels per LR pixel; says which LR folder is meant.
         use_lr: Whether to use the LR folder where there is one.
+        leave_out: As for ``list_images``.
 
     Raises:
         FileNotFoundError: When ``folder`` is not a folder.
@@ -122,7 +126,7 @@ def find_pairs(folder: Path, scale: int, *, use_lr: bool = True) -> list[Pair]:
         raise FileNotFoundError(f"no folder of evaluation images at {folder}")
     hr_folder = folder / "HR" if (folder / "HR").is_dir() else folder
     lr_folder = folder / f"LRx{scale}"
-    hr_paths = list_images(hr_folder)
+    hr_paths = list_images(hr_folder, leave_out)
     if not hr_paths:
         raise ValueError(f"no images in {hr_folder}")
     names = [path.relative_to(hr_folder).as_posix() for path in hr_paths]
@@ -132,6 +136,31 @@ def find_pairs(folder: Path, scale: int, *, use_lr: bool = True) -> list[Pair]:
     if len(lr_paths) != len(hr_paths):
         raise ValueError(f"{len(hr_paths)} images in {hr_folder}, but {len(lr_paths)} in {lr_folder}")
     return [Pair(*parts) for parts in zip(names, hr_paths, lr_paths, strict=True)]
+
+
+def hold_out(paths: Sequence[Path], scale: int) -> list[Path]:
+    """The four training images to validate on, of 20 or more spread over all, else the first ones.
+
+    Fewer where there are not as many. For one that cannot be read or scored the next that can steps in; what
+    was wrong with it, the training crops report.
+
+    Args:
+        paths: Of all training images, sorted.
+        scale: HR pixels per LR pixel.
+    """
+    usable = cache(lambda path: _can_be_scored(path, scale))
+    apart = len(paths) // 4 if len(paths) >= 20 else 1
+    chosen: list[Path] = []
+    for first in range(0, len(paths), apart)[:4]:
+        following = (path for path in (*paths[first:], *paths[:first]) if path not in chosen)
+        chosen += [path for path in following if usable(path)][:1]
+    return chosen
+
+
+def least_side(scale: int) -> int:
+    """HR pixels, each way, of the smallest image that ``evaluate`` can score."""
+    # SSIM's window is 11x11, and scale pixels of each border are left out.
+    return math.ceil((11 + 2 * scale) / scale) * scale
 
 
 def load_samples(
@@ -235,10 +264,17 @@ def _checked(sr: Tensor, sample: Sample) -> Tensor:
     return round_to_8_bits(sr.float().cpu())
 
 
+def _can_be_scored(path: Path, scale: int) -> bool:
+    try:
+        return min(decode(path).shape[:2]) >= least_side(scale)
+    except (OSError, ValueError):
+        return False
+
+
 def _read(path: Path) -> Tensor:
     try:
         return torch.tensor(decode(path)).permute(2, 0, 1)[None].float() / 255
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -75,6 +76,11 @@ class VGG19Features(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
         self.requires_grad_(False)
 
+    @property
+    def least_side(self) -> int:
+        """Pixels of height and width that leave one pixel to the deepest layer."""
+        return int(2 ** sum(name in _POOL_BEFORE for name in self.names))
+
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Features by layer name: ``(N, 3, H, W)`` in [0, 1] to ``(N, C, H/2^k, W/2^k)`` each."""
         features = {}
@@ -96,9 +102,15 @@ class VGG19Features(nn.Module):
         Tensors of a classifier are left out, also where it is written as convolutions of other sizes.
 
         Raises:
-            ValueError: If fewer convolutions are there than needed or one has another shape.
+            ValueError: If it is no safetensors file, fewer convolutions are there than needed or one has
+                another shape.
         """
-        tensors = load_file(path)
+        try:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path} must be a safetensors file of VGG19's weights, got a broken one: {error}"
+            ) from error
         weights = sorted(
             (n for n, value in tensors.items() if n.endswith(".weight") and value.shape[2:] == (3, 3)),
             key=lambda name: [int(part) for part in name.split(".") if part.isdigit()],
@@ -110,7 +122,8 @@ class VGG19Features(nn.Module):
         for layer, module, name in zip(self.names, self.convolutions, weights, strict=False):
             convolution = cast(nn.Conv2d, module)
             bias = name.removesuffix("weight") + "bias"
-            if tensors[name].shape != convolution.weight.shape or bias not in tensors:
+            wanted = (convolution.weight.shape, cast(Tensor, convolution.bias).shape)
+            if bias not in tensors or (tensors[name].shape, tensors[bias].shape) != wanted:
                 raise ValueError(
                     f"{path}: {name} must be VGG19's {layer} with shape {tuple(convolution.weight.shape)} "
                     f"and a bias, got {tuple(tensors[name].shape)}"

@@ -201,6 +201,29 @@ class PixelPhase(_Averaged):
         self.optimizers.load(tensors, "optimizer")
 
 
+def check_adversarial(config: TrainConfig, vgg: Path) -> None:
+    """Checks, before phase 1 has taken its hours, what only phase 2 makes use of.
+
+    Args:
+        config: The settings.
+        vgg: The file of VGG19's weights, which is read.
+
+    Raises:
+        ValueError: If a content layer is wrong, ``vgg`` does not hold VGG19's weights, or crops of
+            ``adversarial_patch_size`` have sides that discriminator or VGG19 cannot take.
+    """
+    with torch.random.fork_rng(devices=[]):
+        features = ContentLoss(parse_content_layers(config.content_layers)).features
+    least = max(8, features.least_side)  # 8: the discriminator's, see there
+    side = config.adversarial_patch_size * config.scale - SHIFTS
+    if side < least or side % 2:
+        raise ValueError(
+            f"adversarial_patch_size times scale must be an even number of at least {least + SHIFTS} HR "
+            f"pixels, got {config.adversarial_patch_size} * {config.scale} = {side + SHIFTS}"
+        )
+    features.load(vgg)
+
+
 class AdversarialPhase(_Averaged):
     """Phase 2: pixel, content and adversarial loss against a discriminator (SRGAN, arXiv:1609.04802)."""
 

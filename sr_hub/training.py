@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import re
 import shutil
 import signal
 import time
@@ -22,11 +23,11 @@ from sr_hub.config import TrainConfig
 from sr_hub.curves import plot_curves
 from sr_hub.data import Batch, Crops, list_images, smallest_side
 from sr_hub.degradations import DEGRADATIONS
-from sr_hub.evaluation import Pair, evaluate, find_pairs, load_samples
+from sr_hub.evaluation import Pair, evaluate, find_pairs, hold_out, least_side, load_samples
 from sr_hub.generator import SRGenerator, save_weights
 from sr_hub.losses import find_vgg
 from sr_hub.model_card import PICTURE_FILE, CardOptions, write_card
-from sr_hub.phases import AdversarialPhase, Phase, PixelPhase
+from sr_hub.phases import AdversarialPhase, Phase, PixelPhase, check_adversarial
 from sr_hub.precision import resolve_precision
 from sr_hub.pretrained import read_weights
 from sr_hub.sheet import CentreCrops, save_sheet
@@ -60,7 +61,7 @@ def train(config: TrainConfig) -> Path | None:
 
     Raises:
         FileNotFoundError: If a folder or file that the settings name is missing.
-        ValueError: If the settings contradict the run folder, or no image can be used.
+        ValueError: If the settings contradict the run folder or cannot work, or no image can be used.
         NonFiniteLossError: If a loss is not finite.
     """
     with _processes() as (rank, world_size):
@@ -122,6 +123,8 @@ class _Run:
         self.folder = Path(config.out)
         self.degradation = DEGRADATIONS[config.degradation]
         self.vgg = find_vgg(config.vgg) if config.adversarial_steps else None
+        if self.vgg is not None:
+            check_adversarial(config, self.vgg)
         self.start = self._start_weights()
         self.seconds_before = 0.0
         self.spent = {"pixel": 0.0, "adversarial": 0.0}  # seconds in each phase's loop
@@ -144,22 +147,43 @@ class _Run:
             config.patch_size if config.pixel_steps else 0,
             config.adversarial_patch_size if config.adversarial_steps else 0,
         )
-        paths = list_images(Path(config.data))
+        paths = list_images(Path(config.data), self._own_pictures(config.data))
         if config.validation:
-            pairs = find_pairs(Path(config.validation), config.scale)
+            own = self._own_pictures(config.validation)
+            pairs = find_pairs(Path(config.validation), config.scale, leave_out=own)
         else:
-            held_out = paths[:: max(1, len(paths) // 4)][:4] if len(paths) >= 20 else paths[:4]
+            held_out = hold_out(paths, config.scale)
             paths = [path for path in paths if path not in held_out] if len(paths) >= 20 else paths
             pairs = [Pair(path.name, path) for path in held_out]
         self.validation = list(
             load_samples(pairs, config.scale, degradation=self.degradation, largest_side=512)
         )
+        least = least_side(config.scale)
+        for sample in self.validation:
+            height, width = sample.hr.shape[-2:]
+            if min(height, width) < least:
+                raise ValueError(
+                    f"{sample.name} must have sides of at least {least} pixels to validate on, "
+                    f"got {width}x{height}"
+                )
         smallest = smallest_side(patch, config.scale, config.shrink)
         self.crops = Crops(paths, smallest, config.memory_limit * 1e9, self.device)
 
+    def _own_pictures(self, folder: str) -> list[Path]:
+        """What of a tree of images is no part of it, but was written there by this run."""
+        if Path(folder).resolve() in self.folder.resolve().parents:
+            return [self.folder]
+        # Either none of it, or the run folder is the tree.
+        return [self.folder / "curves.png", self.folder / "model" / PICTURE_FILE, *self._sheets()]
+
+    def _sheets(self, phase: str = "*") -> list[Path]:
+        sheets = (self.folder / "sheets").glob(f"{phase}-*.png")
+        return sorted(path for path in sheets if re.fullmatch(r"(pixel|adversarial)-\d{6,}", path.stem))
+
     def train(self) -> Path | None:
-        self._open_folder()
+        self._check_folder()
         self._load_data()
+        self._open_folder()
         found = load_checkpoint(self.folder)
         done = {"pixel": 0, "adversarial": 0}
         if found:
@@ -315,11 +339,13 @@ class _Run:
         return means
 
     def _write(self, name: str, step: int, values: dict[str, float]) -> None:
+        """Adds a line to ``metrics.jsonl``; an infinite PSNR, of an image hit exactly, is null."""
         if self.rank:
             return
-        line = {"phase": name, "step": step, "seconds": round(self._seconds(), 1), **values}
+        numbers = {key: None if value == math.inf else value for key, value in values.items()}
+        line = {"phase": name, "step": step, "seconds": round(self._seconds(), 1), **numbers}
         with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(line, allow_nan=False) + "\n")
         if self.config.tensorboard:
             for key, value in values.items():
                 self.board.add_scalar(f"{name}/{key}", value, step)
@@ -329,15 +355,24 @@ class _Run:
             return
         crops = CentreCrops()
         scores = evaluate(ema, self.validation, self.config.scale, device=self.device, observers=[crops])
-        save_sheet(self.folder / "sheets" / f"{name}-{step:06d}.png", crops.rows)
+        sheet = self.folder / "sheets" / f"{name}-{step:06d}.png"
+        try:
+            save_sheet(sheet, crops.rows)
+        except OSError as error:  # of a full disk, which does not say for which file
+            raise OSError(f"{sheet} cannot be written: {error}") from error
         sr, bicubic = scores.sr.psnr_y, scores.bicubic.psnr_y
         self._write(name, step, {"psnr_y": sr, "psnr_y_bicubic": bicubic})
         tqdm.write(f"{name} {step}: PSNR-Y {sr:.2f} dB, bicubic {bicubic:.2f} dB")
 
-    def _open_folder(self) -> None:
-        """Makes the run folder, or checks that its run has these settings."""
+    def _has_begun(self) -> bool:
+        """Whether the run folder holds weights of any step."""
+        kept = ("checkpoint.json", *(f"{name}.safetensors" for name in PHASES), "model")
+        return any((self.folder / name).exists() for name in kept)
+
+    def _check_folder(self) -> None:
+        """Checks that the run whose weights are in the run folder, if one is, has these settings."""
         path = self.folder / "train_config.json"
-        if path.exists():
+        if path.exists() and self._has_begun():
             before, now = TrainConfig.load(path).without_token(), self.config.without_token()
             changed = [key for key in before if before[key] != now[key] and key not in _FREE]
             if changed:
@@ -346,9 +381,15 @@ class _Run:
                     f"{self.folder} holds a run with other settings ({listed}): use another --out or "
                     f"the same settings"
                 )
+
+    def _open_folder(self) -> None:
+        """Makes the run folder and writes the settings into it."""
         if self.rank == 0:
             (self.folder / "sheets").mkdir(parents=True, exist_ok=True)
-            self.config.save(path)
+            if not self._has_begun():  # those there are of a start that came to nothing
+                for sheet in self._sheets():
+                    sheet.unlink()
+            self.config.save(self.folder / "train_config.json")
         if self.config.tensorboard and self.rank == 0:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -401,6 +442,5 @@ class _Run:
         )
         write_record(folder / RECORD_FILE, [*legs_before(self.config), leg])
         phase = "adversarial" if self.config.adversarial_steps else "pixel"
-        sheet = max((self.folder / "sheets").glob(f"{phase}-*.png"))
-        shutil.copyfile(sheet, folder / PICTURE_FILE)
+        shutil.copyfile(self._sheets(phase)[-1], folder / PICTURE_FILE)
         write_card(folder, CardOptions(name=self.folder.resolve().name), keep_edited=True)

@@ -3,9 +3,11 @@
 import dataclasses
 import hashlib
 import json
+import math
 import platform
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +23,7 @@ RECORD_FILE = "training_record.json"
 _PATHS = ("data", "out", "validation", "init", "vgg")
 _NOT_OF_THE_RUN = {"license", "data_statement", "push_to_hub", "hub_model_id", "hub_private_repo"}
 _PACKAGES = ("torch", "numpy", "pillow")
+_SCORES = ("psnr_y", "psnr_y_bicubic")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Validation:
-    """Mean PSNR-Y in dB of the run's last validation, beside bicubic's."""
+    """Mean PSNR-Y in dB of the run's last validation, beside bicubic's.
+
+    Infinite where an image was hit exactly, such as a flat one; JSON has null for that.
+    """
 
     images: str
     psnr_y: float
@@ -129,7 +135,7 @@ def describe_run(
         versions=_versions(),
         data=dataclasses.replace(data, statement=config.data_statement or data.statement),
         license=config.license,
-        validation=Validation(images, round(scores[-1]["psnr_y"], 4), round(scores[-1]["psnr_y_bicubic"], 4))
+        validation=_validation({"images": images, **{name: _rounded(scores[-1][name]) for name in _SCORES}})
         if scores
         else None,
         start=_start(config),
@@ -145,8 +151,11 @@ def legs_before(config: TrainConfig) -> list[Leg]:
 
 
 def write_record(path: Path, legs: list[Leg]) -> None:
-    """Writes ``{"legs": [...]}``, oldest leg first, by a temporary file."""
-    content = {"legs": [dataclasses.asdict(leg) for leg in legs]}
+    """Writes ``{"legs": [...]}``, oldest leg first, by a temporary file; an infinite PSNR is null."""
+    content: dict[str, list[dict[str, Any]]] = {"legs": [dataclasses.asdict(leg) for leg in legs]}
+    for values in content["legs"]:
+        scores = values["validation"] or {}
+        scores.update({name: None for name in _SCORES if scores.get(name) == math.inf})
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     temporary.replace(path)
@@ -180,9 +189,21 @@ def sha256_of(path: Path) -> str:
 
 
 def _leg(values: dict[str, Any]) -> Leg:
-    parts = {"machine": Machine, "data": Data, "validation": Validation, "start": Start}
+    parts: dict[str, Callable[..., Any]] = {
+        "machine": Machine, "data": Data, "validation": lambda **scores: _validation(scores), "start": Start
+    }  # fmt: skip
     built = {name: None if values.get(name) is None else kind(**values[name]) for name, kind in parts.items()}
     return Leg(**{**values, **built})
+
+
+def _validation(values: dict[str, Any]) -> Validation:
+    """Of JSON, where null stands for an infinite PSNR."""
+    infinite = {name: math.inf for name in _SCORES if name in values and values[name] is None}
+    return Validation(**{**values, **infinite})
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, 4)
 
 
 def _start(config: TrainConfig) -> Start | None:

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,9 @@ import torch
 
 from sr_hub import checkpoint
 from sr_hub.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+
+if sys.platform != "win32":
+    import resource
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
@@ -81,3 +85,23 @@ def test_optimizers_go_on_as_if_never_stopped() -> None:
         return weight.detach()
 
     assert torch.equal(run(interrupt=True), run(interrupt=False))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit of file sizes")
+@pytest.mark.parametrize("limit", [10, 500])  # the tensors' file is refused, then checkpoint.json.tmp
+def test_a_full_disk_is_told_with_its_path_and_the_checkpoint_before_stays(
+    tmp_path: Path, limit: int
+) -> None:
+    save_checkpoint(tmp_path, {"a": torch.ones(2)}, {"name": "1"})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        with pytest.raises(
+            OSError, match=r"checkpoint-2: the checkpoint cannot be written: .*[Ff]ile too large"
+        ):
+            save_checkpoint(tmp_path, {"a": torch.zeros(2)}, {"name": "2", "notes": "x" * 500})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "checkpoint-2").exists()
+    found = load_checkpoint(tmp_path)
+    assert found is not None and torch.equal(found[0]["a"], torch.ones(2))

@@ -33,6 +33,30 @@ def test_lists_images_of_a_tree_only(folder: Path) -> None:
     assert [path.name for path in list_images(folder)] == ["0.png", "1.png", "2.png"]
 
 
+def test_what_is_left_out_is_not_listed(folder: Path) -> None:
+    assert [path.name for path in list_images(folder, [folder / "sub0", folder / "sub2" / "2.png"])] == [
+        "1.png"
+    ]
+    assert len(list_images(folder, [folder.parent, folder / "nothing"])) == 3
+
+
+def test_links_to_folders_are_followed_but_no_folder_is_read_twice(folder: Path, tmp_path_factory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for name in ("a", "b", ".hidden"):
+        (elsewhere / name).mkdir()
+        Image.new("RGB", (8, 8)).save(elsewhere / name / f"{name}.png")
+    (elsewhere / "b" / "loop").symlink_to(elsewhere / "a")
+    (elsewhere / "a" / "loop").symlink_to(elsewhere / "b")
+    Image.new("RGB", (8, 8)).save(elsewhere / "beside.png")
+    (elsewhere / "a" / "up").symlink_to(elsewhere)  # would bring in what lies beside
+    (folder / "a").symlink_to(elsewhere / "a")
+    (folder / "again").symlink_to(folder / "sub1")
+    (folder / "self").symlink_to(folder)
+    (folder / ".b").symlink_to(elsewhere / ".hidden")
+    names = [path.relative_to(folder).as_posix() for path in list_images(folder)]
+    assert names == ["a/a.png", "a/loop/b.png", "sub0/0.png", "sub1/1.png", "sub2/2.png"]
+
+
 def test_missing_folder_names_the_flag(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="absent: name one with --data FOLDER"):
         list_images(tmp_path / "absent")
@@ -49,6 +73,15 @@ def test_bad_and_small_files_are_reported_and_skipped(folder: Path) -> None:
     assert len(found.paths) == 3
 
 
+def test_whatever_a_decoder_raises_the_picture_is_skipped(folder: Path) -> None:
+    """libavif gives a RuntimeError."""
+    Image.new("RGB", (60, 60)).save(folder / "x.avif")
+    content = (folder / "x.avif").read_bytes()
+    (folder / "x.avif").write_bytes(content[:-20] + b"\xff" * 20)
+    ((path, why),) = crops(folder).skipped
+    assert path.name == "x.avif" and why.startswith("unreadable (")
+
+
 def test_an_empty_set_is_an_error(tmp_path: Path) -> None:
     Image.new("RGB", (10, 10)).save(tmp_path / "small.png")
     with pytest.raises(ValueError, match="1 files found, 1 skipped"):
@@ -61,6 +94,43 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif[0x0112] = 6
     image.save(tmp_path / "turned.jpg", exif=exif)
     assert decode(tmp_path / "turned.jpg").shape == (30, 20, 3)
+
+
+def test_deep_grey_pictures_keep_their_tones(tmp_path: Path) -> None:
+    """16 bits are divided by 257, floats in [0, 1] multiplied by 255, then rounded."""
+    tones = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024 + 7
+    expected = np.rint(tones / 257).astype(np.uint8)[..., None].repeat(3, 2)
+    Image.fromarray(tones).save(tmp_path / "16.png")
+    Image.fromarray(tones).save(tmp_path / "16.tif")
+    Image.fromarray(tones.astype(np.int32)).save(tmp_path / "32.tif")
+    big_endian = tones.astype(">u2")
+    Image.frombytes("I;16B", (8, 8), big_endian.tobytes()).save(tmp_path / "16b.tif")
+    Image.fromarray((tones / 65535).astype(np.float32)).save(tmp_path / "float.tif")
+    for name in ("16.png", "16.tif", "32.tif", "16b.tif", "float.tif"):
+        with Image.open(tmp_path / name) as image:
+            assert image.mode[0] in "IF", name
+        found = decode(tmp_path / name)
+        assert found.dtype == np.uint8 and np.array_equal(found, expected), name
+
+
+def test_transparent_deep_grey_lies_on_white(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[7, 25700]], np.uint16)).save(tmp_path / "key.png", transparency=7)
+    assert decode(tmp_path / "key.png")[0, :, 0].tolist() == [255, 100]
+
+
+def test_a_float_picture_that_is_not_finite_is_skipped(tmp_path: Path, folder: Path) -> None:
+    Image.fromarray(np.full((60, 60), np.nan, np.float32)).save(folder / "nan.tif")
+    ((path, why),) = crops(folder).skipped
+    assert path.name == "nan.tif" and "finite" in why
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_8_bit_pictures_are_what_pillow_makes_of_them(tmp_path: Path, mode: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 4), np.uint8)
+    image = Image.fromarray(pixels).convert(mode if mode != "CMYK" else "RGB").convert(mode)
+    image.save(tmp_path / "picture.tif")
+    with Image.open(tmp_path / "picture.tif") as image:
+        assert np.array_equal(decode(tmp_path / "picture.tif"), np.asarray(image.convert("RGB")))
 
 
 @pytest.mark.parametrize("degradation", ["bicubic", "photo"])

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sr_hub.degradations import bicubic, photo
-from sr_hub.evaluation import Evaluation, ImageScores, Pair, Scores, evaluate, find_pairs, load_samples
+from sr_hub.evaluation import (
+    Evaluation,
+    ImageScores,
+    Pair,
+    Scores,
+    evaluate,
+    find_pairs,
+    hold_out,
+    least_side,
+    load_samples,
+)
 from sr_hub.metrics import LPIPS, psnr_y, round_to_8_bits, ssim_y
 from sr_hub.resample import downscale_bicubic, upscale_bicubic
 
@@ -78,6 +89,53 @@ def test_pairs_reject_missing_and_uneven_folders(hr_and_lr: Path, tmp_path: Path
     (hr_and_lr / "LRx4" / "1x4.png").unlink()
     with pytest.raises(ValueError, match="2 images in .*HR, but 1 in .*LRx4"):
         find_pairs(hr_and_lr, 4)
+
+
+def pictures(folder: Path, count: int) -> list[Path]:
+    paths = [folder / f"{index:02d}.png" for index in range(count)]
+    for path in paths:
+        picture(24, 24).save(path)
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(0, []), (3, [0, 1, 2]), (19, [0, 1, 2, 3]), (20, [0, 5, 10, 15]), (23, [0, 5, 10, 15])],
+)
+def test_the_held_out_images_are_the_same_always(tmp_path: Path, count: int, expected: list[int]) -> None:
+    paths = pictures(tmp_path, count)
+    assert hold_out(paths, 4) == [paths[index] for index in expected]
+
+
+def test_broken_and_small_images_are_not_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = pictures(tmp_path, 20)
+    paths[0].write_bytes(b"broken")
+    picture(19, 40).save(paths[1])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    picture(50, 50).save(paths[10])  # a decompression bomb, so to speak
+    paths[15].unlink()
+    assert hold_out(paths, 4) == [paths[index] for index in (2, 5, 11, 16)]
+    assert hold_out(paths[:3], 4) == [paths[2]]
+    assert hold_out(paths[:2], 4) == []
+    with pytest.raises(ValueError, match="10.png cannot be read as an image: Image size"):
+        next(load_samples([Pair("10.png", paths[10])], 4, degradation=bicubic))
+
+
+@pytest.mark.parametrize("degradation", [bicubic, photo])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_least_side_can_be_scored_and_one_pixel_less_cannot(
+    tmp_path: Path, scale: int, degradation
+) -> None:
+    for side, enough in ((least_side(scale), True), (least_side(scale) - 1, False)):
+        picture(side, side).save(tmp_path / "x.png")
+        assert bool(hold_out([tmp_path / "x.png"], scale)) == enough
+        samples = load_samples([Pair("x", tmp_path / "x.png")], scale, degradation=degradation)
+        with nullcontext() if enough else pytest.raises(ValueError, match="must leave at least 11x11"):
+            evaluate(lambda lr: upscale_bicubic(lr, scale), samples, scale)
+
+
+def test_pairs_leave_out_what_they_are_told_to(hr_only: Path) -> None:
+    assert [pair.name for pair in find_pairs(hr_only, 4, leave_out=[hr_only / "deeper"])] == ["b.png"]
 
 
 def test_samples_are_degraded_and_cut_to_multiples_of_the_scale(hr_only: Path) -> None:

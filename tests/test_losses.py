@@ -117,6 +117,22 @@ def test_vgg_rejects_other_weights(tmp_path: Path) -> None:
         VGG19Features(["conv5_4"]).load(tmp_path / "other.safetensors")
 
 
+def test_vgg_rejects_a_broken_file_and_a_bias_of_another_size(tmp_path: Path) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(b"not weights at all")
+    with pytest.raises(ValueError, match=r"broken.safetensors must be a safetensors file of VGG19's weights"):
+        VGG19Features(["conv1_1"]).load(tmp_path / "broken.safetensors")
+    save_file(vgg_tensors() | {"features.2.bias": torch.zeros(1)}, tmp_path / "bias.safetensors")
+    with pytest.raises(ValueError, match="features.2.weight must be VGG19's conv1_2 .* and a bias"):
+        VGG19Features(["conv1_2"]).load(tmp_path / "bias.safetensors")
+
+
+def test_the_least_side_is_the_least(tmp_path: Path) -> None:
+    for layer, least in (("conv1_2", 1), ("conv3_1", 4), ("conv5_4", 16)):
+        network = VGG19Features([layer])
+        assert network.least_side == least
+        assert network(torch.rand(1, 3, least, least))[layer].shape[-2:] == (1, 1)
+
+
 def test_missing_vgg_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="name one with --vgg"):
         find_vgg(str(tmp_path / "absent.safetensors"))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from sr_hub.config import TrainConfig
 from sr_hub.data import Batch
 from sr_hub.generator import SRGenerator
 from sr_hub.losses import VGG19Features
-from sr_hub.phases import AdversarialPhase, PixelPhase
+from sr_hub.phases import AdversarialPhase, PixelPhase, check_adversarial
 
 CPU = torch.device("cpu")
 TERMS = ("pixel_weight", "grid_weight", "content_weight", "adversarial_weight")
@@ -153,3 +154,31 @@ def test_content_and_discriminator_see_the_window_that_the_batch_says(vgg: Path)
     assert [tuple(image.shape[-2:]) for image in seen] == [(24, 24)] * 3
     assert torch.equal(seen[1], window)  # the content loss's hr
     assert torch.equal(seen[2][:2], window)  # the discriminator's hr, before its sr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"content_layers": "conv9_1:1"}, "content_layers takes conv1_1 to conv5_4"),
+        ({"content_layers": "conv5_4:1"}, "must hold VGG19's 16 first convolutions, got 2"),
+        ({"adversarial_patch_size": 3}, r"even number of at least 16 HR pixels, got 3 \* 4 = 12"),
+        ({"adversarial_patch_size": 1}, r"even number of at least 16 HR pixels, got 1 \* 4 = 4"),
+        ({"adversarial_patch_size": 33, "scale": 3}, r"even number of .*, got 33 \* 3 = 99"),
+        (
+            {"adversarial_patch_size": 5, "content_layers": "conv5_4:1"},
+            r"even number of at least 24 HR pixels, got 5 \* 4 = 20",
+        ),
+    ],
+)
+def test_what_phase_2_cannot_work_with_is_found_beforehand(vgg: Path, change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_adversarial(replace(CONFIG, **change), vgg)
+
+
+def test_the_smallest_patch_that_passes_trains(vgg: Path) -> None:
+    config = replace(CONFIG, adversarial_patch_size=4)
+    random = torch.get_rng_state()
+    check_adversarial(config, vgg)
+    assert torch.equal(torch.get_rng_state(), random)
+    phase = AdversarialPhase(start(), config, CPU, False, vgg=vgg, calibration=batch(9, 4).hr)
+    assert all(value.isfinite() for value in phase.step(batch(1, 4), 1.0).values())

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from sr_hub.loopback_hub import LoopbackHub
 from sr_hub.losses import VGG19Features
 from sr_hub.publishing import check_before_training
 from sr_hub.training import NonFiniteLossError, learning_rate_factor, train
+from sr_hub.training_record import read_record
 
 ROOT = Path(__file__).parent.parent
 
@@ -399,6 +402,10 @@ def test_a_refused_push_leaves_no_run_folder(material: Path, tmp_path: Path, hub
         ({"vgg": "/no/vgg.safetensors"}, "name one with --vgg"),
         ({"init": "/no/model"}, "model must be one of"),
         ({"patch_size": 500}, "no usable training image: 4 files found, 4 skipped"),
+        ({"content_layers": "conv1_9:1"}, "content_layers takes conv1_1 to conv5_4"),
+        ({"content_layers": "conv2_1:1"}, "must hold VGG19's 3 first convolutions, got 2"),
+        ({"vgg": __file__}, "test_training.py must be a safetensors file of VGG19's weights"),
+        ({"adversarial_patch_size": 3}, "adversarial_patch_size times scale must be an even number"),
     ],
 )
 def test_wrong_settings_end_in_one_sentence(
@@ -409,6 +416,106 @@ def test_wrong_settings_end_in_one_sentence(
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+    assert not (tmp_path / "metrics.jsonl").exists(), "it was found before the first step"
+
+
+def test_a_flat_picture_that_is_hit_exactly_is_null_in_all_files(material: Path, tmp_path: Path) -> None:
+    """A mean over an infinite PSNR is infinite, which JSON has no word for."""
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (48, 48), "white").save(tmp_path / "flat" / "white.png")
+    config = replace(
+        settings(material, tmp_path / "run"), validation=str(tmp_path / "flat"), adversarial_steps=0,
+        pixel_steps=2,
+    )  # fmt: skip
+    assert train(config) is not None
+    assert "Infinity" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert lines(tmp_path / "run")[-1]["psnr_y_bicubic"] is None
+    (leg,) = record(tmp_path / "run")
+    assert leg["validation"]["psnr_y_bicubic"] is None
+    assert (
+        read_record(tmp_path / "run" / "model" / "training_record.json")[0].validation.psnr_y_bicubic
+        == math.inf
+    )
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "flat: PSNR-Y " in card and "bicubic inf dB" in card
+    assert (tmp_path / "run" / "curves.png").exists()
+    assert (
+        train(replace(config, init=str(tmp_path / "run" / "model"), out=str(tmp_path / "second"))) is not None
+    )
+    assert record(tmp_path / "second")[0] == leg
+
+
+def test_broken_pictures_among_the_held_out_ones_are_skipped(
+    material: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(material / "photos", tmp_path / "photos")
+    (tmp_path / "photos" / "0.png").write_bytes(b"broken")
+    Image.new("RGB", (12, 12)).save(tmp_path / "photos" / "00.png")
+    config = replace(
+        settings(material, tmp_path / "run"), data=str(tmp_path / "photos"), adversarial_steps=0,
+        pixel_steps=1,
+    )  # fmt: skip
+    assert train(config) is not None
+    messages = [line for line in caplog.messages if line.startswith("skipped")]
+    assert len(messages) == 2 and "0.png: unreadable" in messages[0] and "12x12 is smaller" in messages[1]
+
+
+def test_a_picture_too_small_to_validate_on_ends_the_run_at_its_start(material: Path, tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    Image.new("RGB", (16, 40)).save(tmp_path / "small" / "x.png")
+    config = replace(settings(material, tmp_path / "run"), validation=str(tmp_path / "small"))
+    with pytest.raises(ValueError, match=r"x.png must have sides of at least 20 pixels .*, got 16x40"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("place", ["run", "."])
+def test_the_pictures_of_the_run_itself_are_not_trained_on(
+    material: Path, tmp_path: Path, place: str
+) -> None:
+    shutil.copytree(material / "photos", tmp_path, dirs_exist_ok=True)
+    config = replace(
+        settings(material, tmp_path / place), data=str(tmp_path), adversarial_steps=0, pixel_steps=1
+    )
+    for _ in range(2):
+        assert train(config) is not None
+        assert record(tmp_path / place)[0]["data"]["images"] == 4
+
+
+def test_a_start_without_a_checkpoint_does_not_bind_the_folder(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(settings(material, tmp_path), adversarial_steps=0, validate_every=2, checkpoint_every=9)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_checkpoint", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(config)
+    assert (tmp_path / "sheets" / "pixel-000008.png").exists()
+    (tmp_path / "sheets" / "mine.png").write_bytes(b"")
+    assert train(replace(config, blocks=2, pixel_steps=2)) is not None
+    assert sorted(os.listdir(tmp_path / "sheets")) == ["mine.png", "pixel-000002.png"]
+    assert [line["step"] for line in lines(tmp_path) if "rate" in line] == [2]
+    with pytest.raises(ValueError, match="blocks was 2, is 1"):
+        train(replace(config, pixel_steps=2))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no ulimit")
+@pytest.mark.parametrize(("limit", "file"), [(4, "sheets/pixel-000012.png"), (40, "checkpoint-pixel-3")])
+def test_a_full_disk_names_the_file(material: Path, tmp_path: Path, limit: int, file: str) -> None:
+    """Files of at most ``limit`` KiB stand for it."""
+    config = replace(settings(material, tmp_path), adversarial_steps=0)
+    config = replace(config, checkpoint_every=99) if limit == 4 else replace(config, features=64)
+    limited = ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash", *command(config)]
+    result = subprocess.run(limited, capture_output=True, text=True)
+    assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
+    assert f"train.py: {tmp_path / file}" in result.stderr and "ile too large" in result.stderr
+
+
+def test_a_start_that_fails_leaves_no_run_folder(material: Path, tmp_path: Path) -> None:
+    config = replace(settings(material, tmp_path / "run"), data=str(tmp_path / "absent"))
+    with pytest.raises(FileNotFoundError):
+        train(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_with_other_settings_is_refused(material: Path, tmp_path: Path, whole: Path) -> None:

@@ -1,0 +1,48 @@
+"""Records on disk: what is written is what is read."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sr_hub.config import TrainConfig
+from sr_hub.training_record import Data, Leg, Validation, describe_run, read_record, write_record
+
+
+def leg(validation: Validation | None) -> Leg:
+    return Leg("train", {}, 0, {"pixel": 1}, None, None, {}, Data(), None, validation, None)
+
+
+@pytest.mark.parametrize(
+    "validation", [None, Validation("set", 30.5, 28.25), Validation("flat", 30.5, math.inf)]
+)
+def test_a_record_comes_back_as_it_was(tmp_path: Path, validation: Validation | None) -> None:
+    write_record(tmp_path / "record.json", [leg(validation)])
+    assert "Infinity" not in (tmp_path / "record.json").read_text()
+    assert read_record(tmp_path / "record.json") == [leg(validation)]
+
+
+def test_an_infinite_psnr_is_null_in_the_file(tmp_path: Path) -> None:
+    write_record(tmp_path / "record.json", [leg(Validation("flat", math.inf, 28.25))])
+    (written,) = json.loads((tmp_path / "record.json").read_text())["legs"]
+    assert written["validation"] == {"images": "flat", "psnr_y": None, "psnr_y_bicubic": 28.25}
+
+
+@pytest.mark.parametrize("infinite", ["null", "Infinity"])  # the latter was written before
+def test_a_run_with_an_infinite_psnr_is_described(tmp_path: Path, infinite: str) -> None:
+    TrainConfig(validation="a/flat").save(tmp_path / "train_config.json")
+    line = '{"phase": "pixel", "step": 3, "seconds": 9.0, "psnr_y": 30.12346, "psnr_y_bicubic": %s}\n'
+    (tmp_path / "metrics.jsonl").write_text(line % infinite)
+    assert describe_run(tmp_path).validation == Validation("flat", 30.1235, math.inf)
+
+
+@pytest.mark.parametrize("validation", [{"images": "set"}, {"psnr_y": None}, {"other": 1}, "set"])
+def test_a_broken_validation_is_named(tmp_path: Path, validation: Any) -> None:
+    write_record(tmp_path / "record.json", [leg(None)])
+    content = json.loads((tmp_path / "record.json").read_text())
+    content["legs"][0]["validation"] = validation
+    (tmp_path / "record.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"record.json: a leg must have the fields of a training run"):
+        read_record(tmp_path / "record.json")
