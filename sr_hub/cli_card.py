@@ -16,7 +16,7 @@ from sr_hub.data import list_images
 from sr_hub.generator import SRGenerator
 from sr_hub.inference import choose_dtype, upscale
 from sr_hub.licenses import check_license
-from sr_hub.model_card import RESULTS_FOLDER, CardOptions, Speed, write_card
+from sr_hub.model_card import RESULTS_FOLDER, CardOptions, Speed, told_legs, write_card
 from sr_hub.training_record import (
     RECORD_FILE,
     Data,
@@ -47,7 +47,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--data-statement",
         metavar="TEXT",
-        help="origin and licences of the training images (default: as above)",
+        help="origin and licences of the training images of the newest run, and of those told none "
+        "(default: as above)",
     )
     parser.add_argument(
         "--dataset", action="append", default=[], metavar="USER/NAME", help="training data set on the Hub"
@@ -84,7 +85,9 @@ def run(arguments: argparse.Namespace) -> None:
     if not legs and record.is_file():
         legs = read_record(record)
     if legs:
-        write_record(record, [_with(leg, arguments.license, arguments.data_statement) for leg in legs])
+        legs[-1] = _with(legs[-1], arguments.license, arguments.data_statement)
+        told = CardOptions(license=arguments.license, data_statement=arguments.data_statement)
+        write_record(record, told_legs(legs, told))
     if arguments.time:
         _write_times(folder)
     options = CardOptions(

@@ -65,11 +65,14 @@ def find_model(name: str, hub: HubOptions | None = None) -> ModelFiles:
         PermissionError: If the Hub does not give it to this user.
         ConnectionError: If the Hub cannot be reached and the cache does not hold the model.
         OSError: If there is no room for it.
-        ValueError: If what came is not what the Hub says it is.
+        ValueError: If what came is not what the Hub says it is, or a revision is asked of a model that is no
+            repository.
     """
     path = _local(name)
     if path is None:
         return _on_hub(name, hub or HubOptions())
+    if hub is not None and hub.revision is not None:
+        raise ValueError(f"revision {hub.revision} needs a repository on the Hub, got {name} on this machine")
     if path.is_dir():
         return _in_folder(name, path)
     return ModelFiles(name, None, path, None)

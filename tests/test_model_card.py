@@ -19,7 +19,7 @@ from sr_hub.model_card import (
     render_card,
     write_card,
 )
-from sr_hub.training_record import Data, Leg, Machine, Start, Validation, write_record
+from sr_hub.training_record import Data, Leg, Machine, Start, Validation, read_record, write_record
 
 
 @pytest.fixture
@@ -277,6 +277,14 @@ def test_an_odd_score_of_a_card_is_named(place: str, value: Any, message: str) -
 def test_odd_metadata_of_a_card_is_told_in_a_sentence(metadata: str) -> None:
     with pytest.raises(ValueError, match="a card must begin with metadata between lines ---, got: "):
         claims_in_card(f"---\n{metadata}\n---\n")
+
+
+def test_the_command_tells_the_newest_run_and_those_told_none(folder: Path) -> None:
+    record = folder / "training_record.json"
+    write_record(record, [leg(), leg(data=Data(None, 3, 1.5)), leg(data=Data("Wrong.", 3, 1.5))])
+    assert cli.main(["card", str(folder), "--data-statement", "Scans of mine."]) == 0
+    said = [told.data.statement for told in read_record(record)]
+    assert said == ["Own photos, CC0", "Scans of mine.", "Scans of mine."]
 
 
 def test_the_command_writes_record_times_and_card(

@@ -97,6 +97,15 @@ def test_a_lone_file_without_its_config(tmp_path: Path) -> None:
         SRGenerator.from_pretrained(tmp_path / "a.safetensors")
 
 
+def test_a_revision_of_a_model_that_is_no_repository(tmp_path: Path) -> None:
+    tiny().save_pretrained(tmp_path / "model")
+    for name in ("photo", str(tmp_path / "model")):
+        with pytest.raises(
+            ValueError, match="revision v1 needs a repository on the Hub, got .* on this machine"
+        ):
+            SRGenerator.from_pretrained(name, revision="v1")
+
+
 def test_files_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "weights.pth").write_bytes(b"x")
     with pytest.raises(
