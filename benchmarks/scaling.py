@@ -25,6 +25,9 @@ _LARGEST_CONVOLUTION = 2048  # LR pixels a side; beyond, its rate at this side i
 _PRODUCT = 2048
 
 
+_Machine = list[tuple[Callable[[], object], list[float]]]
+
+
 @dataclass(frozen=True)
 class Point:
     """``upscale`` of ``side`` x ``side`` 8-bit pixels. Times are medians of ``runs`` interleaved runs.
@@ -115,18 +118,13 @@ def _run_first(
         times.runs_a_pass = max(1, min(5, int(seconds_a_pass / seconds)))
         return
     times.runs_a_pass = 0
-    times.call.append(seconds)
-    times.network.append(network)
-    _time_machine(generator, times, dtype)
+    _note_run(times, seconds, network, _warm_machine(generator, times, dtype))
 
 
 def _run_in_turn(generator: SRGenerator, times: _Side, dtype: torch.dtype) -> None:
-    pixels = _picture(times.side)
+    pixels, machine = _picture(times.side), _warm_machine(generator, times, dtype)
     for _ in range(times.runs_a_pass):
-        seconds, network = _time_call(generator, pixels)
-        times.call.append(seconds)
-        times.network.append(network)
-        _time_machine(generator, times, dtype)
+        _note_run(times, *_time_call(generator, pixels), machine)
 
 
 def _time_call(generator: SRGenerator, pixels: np.ndarray) -> tuple[float, float]:
@@ -136,18 +134,27 @@ def _time_call(generator: SRGenerator, pixels: np.ndarray) -> tuple[float, float
     return seconds, sum(inside)
 
 
-def _time_machine(generator: SRGenerator, times: _Side, dtype: torch.dtype) -> None:
-    """What the machine can do just now."""
+def _warm_machine(generator: SRGenerator, times: _Side, dtype: torch.dtype) -> _Machine:
+    """Calls that tell what the machine can do just now, made once, and where their seconds go."""
     conv, _ = _convolution(generator, times.side, dtype)
     product, _ = make_product(_PRODUCT, dtype)
     bf16_product, _ = make_product(_PRODUCT, torch.bfloat16)
-    for function, seconds in (
+    machine: _Machine = [
         (conv, times.convolution),
         (product, times.product),
         (bf16_product, times.bf16_product),
-    ):
-        function()
-        seconds.append(seconds_of(function))
+    ]
+    for call, _ in machine:
+        call()
+    return machine
+
+
+def _note_run(times: _Side, seconds: float, network: float, machine: _Machine) -> None:
+    """Adds a run, and what the machine does beside it."""
+    times.call.append(seconds)
+    times.network.append(network)
+    for call, noted in machine:
+        noted.append(seconds_of(call))
 
 
 def _convolution(generator: SRGenerator, side: int, dtype: torch.dtype) -> tuple[Callable[[], object], float]:

@@ -8,8 +8,17 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from sr_hub.encoding import check_fits
-from sr_hub.exif import read_exif, turn_upright
-from sr_hub.images import MAX_PIXELS, ImageError, Picture, metadata_of, open_image, reason_of, to_pil
+from sr_hub.exif import turn_upright
+from sr_hub.images import (
+    MAX_PIXELS,
+    ImageError,
+    Picture,
+    exif_of,
+    metadata_of,
+    open_image,
+    reason_of,
+    to_pil,
+)
 from sr_hub.pixels import pixels_from_pil
 from sr_hub.whole_files import whole_file
 
@@ -60,7 +69,7 @@ def read_animation(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
             size = f"{count} of {image.width}x{image.height}"
             raise ImageError(f"expected at most {max_pixels:,} pixels in all frames, got {size}")
         frames, durations = [], []
-        orientation = _orientation(image)
+        _, orientation, _ = exif_of(image)
         for index in range(count):
             image.seek(index)
             frame = np.asarray(Image.fromarray(_samples(image)).convert("RGBA"))
@@ -103,13 +112,6 @@ def write_animation(picture: Picture, animation: Animation, path: str | os.PathL
             )
     except Exception as error:  # encoders raise nearly anything
         raise ImageError(f"{path}: cannot be written: {reason_of(error)}") from error
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return read_exif(image)[1]
-    except Exception:  # a broken block, of which reading the picture says so
-        return 1
 
 
 def _loops(image: Image.Image) -> int:

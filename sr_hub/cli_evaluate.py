@@ -8,7 +8,7 @@ from sr_hub.measuring import measure
 from sr_hub.metrics import LPIPS
 from sr_hub.precision import PRECISIONS
 from sr_hub.sheet import WorstCrops, save_sheet
-from sr_hub.whole_files import whole_file
+from sr_hub.whole_files import check_place, whole_file
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -57,10 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
             file is missing or bad.
     """
     for path in (arguments.json, arguments.markdown, arguments.worst):
-        if path is not None and not path.parent.is_dir():
-            raise FileNotFoundError(f"no folder {path.parent} to write {path.name} into")
-        if path is not None and path.is_dir():
-            raise IsADirectoryError(f"expected a file to write, got the folder {path}")
+        if path is not None:
+            check_place(path)
     if arguments.worst is not None and arguments.worst.suffix.lower() != ".png":
         raise ValueError(f"the picture of the worst crops must end in .png, got {arguments.worst}")
     lpips = None if arguments.lpips is None else LPIPS.from_file(arguments.lpips)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sr_hub.generator import SRGenerator
 from sr_hub.onnx_export import export_onnx
+from sr_hub.whole_files import check_place
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -34,10 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
     if out.suffix != ".onnx":
         raise ValueError(f"the file to write must end in .onnx, got {out}")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"no folder {out.parent} to write {out.name} into")
-    if out.is_dir():
-        raise IsADirectoryError(f"expected a file to write, got the folder {out}")
+    check_place(out)
     generator = SRGenerator.from_pretrained(
         arguments.model, fidelity=arguments.fidelity, revision=arguments.revision, token=arguments.token
     )

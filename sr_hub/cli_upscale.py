@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from tqdm import tqdm
@@ -22,6 +23,8 @@ from sr_hub.memory import parse_bytes
 from sr_hub.pipeline import Stages, process
 from sr_hub.pretrained import DEFAULT_MODEL, find_model
 from sr_hub.settings import Limits, Model, Settings
+
+Number = TypeVar("Number", int, float)
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -219,11 +222,11 @@ def _progress_bar(count: int) -> "tqdm[None]":
 
 
 def _count(text: str) -> int:
-    return int(_number_that(lambda value: value >= 1, text, int, "a whole number of at least 1"))
+    return _number_that(lambda value: value >= 1, text, int, "a whole number of at least 1")
 
 
 def _number(text: str) -> int:
-    return int(_number_that(lambda value: value >= 0, text, int, "a whole number of at least 0"))
+    return _number_that(lambda value: value >= 0, text, int, "a whole number of at least 0")
 
 
 def _positive(text: str) -> float:
@@ -235,12 +238,13 @@ def _share(text: str) -> float:
 
 
 def _number_that(
-    fits: Callable[[float], bool], text: str, kind: type[int] | type[float], expected: str
-) -> float:
+    fits: Callable[[Number], bool], text: str, kind: Callable[[str], Number], expected: str
+) -> Number:
     """``text`` as a number that `fits`; argparse shows the message of its own error alone."""
     with contextlib.suppress(ValueError):
-        if fits(kind(text)):
-            return kind(text)
+        value = kind(text)
+        if fits(value):
+            return value
     raise argparse.ArgumentTypeError(f"expected {expected}, got {text}")
 
 

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-# Directory entries that describe how a TIFF file stores its samples, or previews: wrong for another file.
+# Directory entries on how a file stores its samples, orientation included, or previews: wrong for another.
 _STORAGE_TAGS = frozenset(
-    [*range(254, 267), 273, *range(277, 282), 284, *range(288, 294), *range(317, 326), 330, 332, 333, 334]
-    + [*range(336, 344), 347, 351, *range(512, 522), *range(529, 533), 700, 34377, 34675, 37724]
+    [*range(254, 267), 273, 274, *range(277, 282), 284, *range(288, 294), *range(317, 326), 330, 332, 333]
+    + [334, *range(336, 344), 347, 351, *range(512, 522), *range(529, 533), 700, 34377, 34675, 37724]
 )
 
 _LARGEST_DPI = 1e6  # what is above is no resolution
@@ -51,7 +51,7 @@ def exif_bytes(exif: Image.Exif) -> bytes | None:
     """The block as bytes, without orientation, thumbnail and what is of one file's storage; None if empty."""
     kept = Image.Exif()
     for tag, value in exif.items():
-        if tag not in _STORAGE_TAGS and tag != ExifTags.Base.Orientation:
+        if tag not in _STORAGE_TAGS:
             kept[tag] = exif.get_ifd(tag) if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) else value
     return kept.tobytes() if len(kept) else None
 

@@ -262,7 +262,7 @@ def _described(
     if path and image.format == "PNG" and decoded.icc_profile is None:  # a profile says it better
         with open(path, "rb") as file:
             png_color = read_color_chunks(file)
-    exif, orientation, unreadable = _read_exif(image)
+    exif, orientation, unreadable = exif_of(image)
     xmp = image.info.get("xmp")
     dpi = read_dpi(image)
     if dpi and orientation in (5, 6, 7, 8):
@@ -293,7 +293,8 @@ def check_size(image: Image.Image, max_pixels: int) -> None:
         raise ImageError(f"expected at least one pixel, got {image.width}x{image.height}")
 
 
-def _read_exif(image: Image.Image) -> tuple[bytes | None, int, list[str]]:
+def exif_of(image: Image.Image) -> tuple[bytes | None, int, list[str]]:
+    """What `read_exif` gives; of a broken block nothing and upright, and a sentence on that."""
     try:
         return *read_exif(image), []
     except Exception as error:  # EXIF of the wild; the picture itself is whole

@@ -2,7 +2,6 @@
 
 import fnmatch
 import re
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from sr_hub.model_card import (
     told_legs,
 )
 from sr_hub.pretrained import CONFIG_FILE, FIDELITY_FILE, WEIGHTS_FILE
-from sr_hub.training_record import RECORD_FILE, Leg, legs_before, read_record, write_record
+from sr_hub.training_record import RECORD_FILE, Leg, legs_before, read_record, record_of
 
 _OURS = (CONFIG_FILE, WEIGHTS_FILE, FIDELITY_FILE, CARD_FILE, RECORD_FILE, "before_after*")
 _NO_STATEMENT = "a push needs a statement on origin and licences of the training images, got none"
@@ -178,7 +177,7 @@ def _contents(
     legs = read_record(folder / RECORD_FILE) if RECORD_FILE in contents else []
     told = told_legs(legs, card_options)
     if told != legs:
-        contents[RECORD_FILE] = _record_of(told)
+        contents[RECORD_FILE] = record_of(told)
     if options.card is not None:
         card = options.card.read_text(encoding="utf-8")
         _check_card(card, options.card)
@@ -212,12 +211,6 @@ def _check_every_statement(legs: list[Leg], *, runs: int) -> None:
             raise ValueError(
                 f"{_NO_STATEMENT} for run {number} of {runs}: give it to sr-hub push as --data-statement"
             )
-
-
-def _record_of(legs: list[Leg]) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        write_record(Path(folder) / RECORD_FILE, legs)
-        return (Path(folder) / RECORD_FILE).read_bytes()
 
 
 def _check_card(card: str, path: Path) -> None:

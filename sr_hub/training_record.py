@@ -151,14 +151,19 @@ def legs_before(config: TrainConfig) -> list[Leg]:
 
 
 def write_record(path: Path, legs: list[Leg]) -> None:
-    """Writes ``{"legs": [...]}``, oldest leg first, by a temporary file; an infinite PSNR is null."""
+    """Writes `record_of` the legs by a temporary file."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(record_of(legs))
+    temporary.replace(path)
+
+
+def record_of(legs: list[Leg]) -> bytes:
+    """``{"legs": [...]}`` as JSON, oldest leg first; an infinite PSNR is null."""
     content: dict[str, list[dict[str, Any]]] = {"legs": [dataclasses.asdict(leg) for leg in legs]}
     for values in content["legs"]:
         scores = values["validation"] or {}
         scores.update({name: None for name in _SCORES if scores.get(name) == math.inf})
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
 def read_record(path: Path) -> list[Leg]:

@@ -39,6 +39,19 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def check_place(path: Path) -> None:
+    """Refuses, before any work, a place where no file can be written.
+
+    Raises:
+        FileNotFoundError: If its folder is missing.
+        IsADirectoryError: If a folder is there.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no folder {path.parent} to write {path.name} into")
+    if path.is_dir():
+        raise IsADirectoryError(f"expected a file to write, got the folder {path}")
+
+
 def remove_leftovers(folder: Path) -> int:
     """Delete what killed processes left unfinished in `folder`, not deeper; how many files that was.
 
