@@ -25,7 +25,7 @@ _AT_LEAST_ONE = (
 _NOT_NEGATIVE = (
     "pixel_steps", "adversarial_steps", "warmup_steps", "validate_every", "max_minutes", "budget_minutes",
     "clip_gradient", "expansion", "threads", "seed",
-    "pixel_weight", "grid_weight", "content_weight", "adversarial_weight",
+    "pixel_weight", "grid_weight", "content_weight", "lpips_weight", "adversarial_weight",
 )  # fmt: skip
 
 
@@ -38,8 +38,9 @@ class TrainConfig:
     validation: str | None = option(
         None, "folder of HR images, or with HR/ and LRx4/ inside; default: 4 images of --data left out"
     )
-    degradation: Literal["bicubic", "photo"] = option(
-        "bicubic", "how lr is made of hr: MATLAB's bicubic, or blur, noise and JPEG as photos have"
+    degradation: Literal["bicubic", "photo", "rough"] = option(
+        "bicubic",
+        "how lr is made of hr: MATLAB's bicubic; blur, noise and JPEG as photos have; or more of it",
     )
     init: str | None = option(None, "start from these weights: bundled name, model folder or Hub repository")
     init_fidelity: float | None = option(
@@ -81,13 +82,17 @@ class TrainConfig:
     discriminator_learning_rate: float = option(3e-4, "peak step size of the discriminator")
     pixel_weight: float = option(0.5, "weight of the L1 pixel loss in phase 2")
     grid_weight: float = option(10.0, "weight of the loss against patterns of LR pixel size in phase 2")
-    content_weight: float = option(0.1, "weight of the VGG19 content loss in phase 2")
+    content_weight: float = option(0.1, "weight of the VGG19 content loss in phase 2; 0 leaves it out")
     adversarial_weight: float = option(0.015, "weight of the adversarial loss in phase 2")
     content_layers: str = option(
         "conv1_2:0.1,conv2_2:0.1,conv3_4:1,conv4_4:1,conv5_4:1",
         "VGG19 layers before activation and their weights",
     )
     vgg: str = option("timm/vgg19.tv_in1k", "VGG19 weights: a safetensors file or a Hub repository")
+    lpips_weight: float = option(
+        0.0, "weight of the perceptual distance LPIPS in phase 2, which needs --lpips; 0 leaves it out"
+    )
+    lpips: str | None = option(None, "LPIPS weights (AlexNet): a safetensors file")
     discriminator_features: int = option(48, "channels of the discriminator's first level")
 
     validate_every: int = option(1000, "steps between validations; 0 validates at the end only")
@@ -138,6 +143,10 @@ class TrainConfig:
             value = getattr(self, item.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{item.name} must be finite, got {value}")
+        if (self.lpips is None) != (self.lpips_weight == 0):
+            raise ValueError(
+                f"lpips and lpips_weight must be given together, got {self.lpips} and {self.lpips_weight}"
+            )
         if self.license is not None:
             check_license(self.license)
         if self.pixel_steps + self.adversarial_steps == 0:

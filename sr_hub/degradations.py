@@ -41,8 +41,28 @@ def photo(hr: Tensor, scale: int, generators: Sequence[torch.Generator]) -> Tens
     Raises:
         ValueError: If there is not one generator per image.
     """
+    return _photographed(hr, scale, generators, rough_share=0)
+
+
+def rough(hr: Tensor, scale: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """`photo`, but for a third of the images with wider ranges, as old and poor pictures need.
+
+    There blur goes up to 1 LR pixel (0.85 in effect, as the kernel ends 7 HR pixels from its middle), noise
+    up to 30/255 and JPEG down to a quality of 20.
+
+    Raises:
+        ValueError: If there is not one generator per image.
+    """
+    return _photographed(hr, scale, generators, rough_share=1 / 3)
+
+
+def _photographed(
+    hr: Tensor, scale: int, generators: Sequence[torch.Generator], rough_share: float
+) -> Tensor:
     if len(generators) != len(hr):
-        raise ValueError(f"photo needs one generator per image, got {len(generators)} for {len(hr)}")
+        raise ValueError(
+            f"photo degradations need one generator per image, got {len(generators)} for {len(hr)}"
+        )
     draws = moved(torch.stack([torch.rand(12, generator=g) for g in generators]), hr.device)
     height, width = hr.shape[-2] // scale, hr.shape[-1] // scale
     if hr.is_cuda:
@@ -54,11 +74,22 @@ def photo(hr: Tensor, scale: int, generators: Sequence[torch.Generator]) -> Tens
     def where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return torch.where(condition.view(-1, 1, 1, 1), a, b)
 
-    blurred = where(draws[:, 1] < 0.85, blur(hr, draws[:, 2:5], 0.6 * scale), hr)
+    is_rough = (draws[:, 11] < rough_share).long()
+    widest = _constant((0.6 * scale, 1.0 * scale), hr.device)[is_rough]
+    loudest = _constant((20 / 255, 30 / 255), hr.device)[is_rough]
+    worst = _constant((30.0, 20.0), hr.device)[is_rough]
+    blurred = where(draws[:, 1] < 0.85, blur(hr, draws[:, 2:5], widest), hr)
     lr = _shrink(blurred, scale, draws[:, 5])
     noise_last = draws[:, 6] < 0.25
-    lr = where(noise_last, _maybe_jpeg(lr, draws[:, 9:11]), _noisy(lr, noise, draws[:, 7:9]))
-    lr = where(noise_last, _noisy(lr, noise, draws[:, 7:9]), _maybe_jpeg(lr, draws[:, 9:11]))
+
+    def noisy(lr: Tensor) -> Tensor:
+        return _noisy(lr, noise, draws[:, 7:9], loudest)
+
+    def compressed(lr: Tensor) -> Tensor:
+        return _maybe_jpeg(lr, draws[:, 9:11], worst)
+
+    lr = where(noise_last, compressed(lr), noisy(lr))
+    lr = where(noise_last, noisy(lr), compressed(lr))
     lr = where(draws[:, 0] < 0.2, downscale_bicubic(hr, scale), lr)
     return round_to_8_bits(lr)
 
@@ -73,15 +104,17 @@ def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     return moved(torch.tensor(values), device)
 
 
-def blur(hr: Tensor, draws: Tensor, widest: float) -> Tensor:
+def blur(hr: Tensor, draws: Tensor, widest: Tensor) -> Tensor:
     """Gaussian blur by one kernel per image: ``draws`` (N, 3) are both deviations and the angle.
+
+    The deviations go from 0.1 to ``widest`` (N,) HR pixels.
 
     By FFT, which is faster than 225 products a sample.
     """
     radius = 7
     axis = torch.arange(-radius, radius + 1, dtype=hr.dtype, device=hr.device)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    sigma = (0.1 + (widest - 0.1) * draws[:, :2]).view(-1, 2, 1, 1)
+    sigma = (0.1 + (widest[:, None] - 0.1) * draws[:, :2]).view(-1, 2, 1, 1)
     angle = (torch.pi * draws[:, 2]).view(-1, 1, 1)
     along, across = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
     kernel = torch.exp(-0.5 * ((along / sigma[:, 0]) ** 2 + (across / sigma[:, 1]) ** 2))
@@ -102,12 +135,12 @@ def _shrink(hr: Tensor, scale: int, draw: Tensor) -> Tensor:
     return torch.where(draw < 0.25, area, torch.where(draw < 0.5, bilinear, cubic)).clamp(0, 1)
 
 
-def _noisy(lr: Tensor, noise: Tensor, draws: Tensor) -> Tensor:
+def _noisy(lr: Tensor, noise: Tensor, draws: Tensor, loudest: Tensor) -> Tensor:
     kind, strength = draws.view(-1, 2, 1, 1, 1).unbind(1)
     grey = kind < 0.65
     poisson = (kind < 0.45) | (kind > 0.85)
     noise = torch.where(grey, noise[:, :1], noise)
-    deviation = 20 / 255 * strength**2  # squared: most pictures are nearly clean
+    deviation = loudest.view(-1, 1, 1, 1) * strength**2  # squared: most pictures are nearly clean
     # Poisson noise by its Gaussian approximation: variance in proportion to the brightness.
     deviation = torch.where(
         poisson, deviation * lr.mean(1, keepdim=True).sqrt(), deviation.expand_as(lr[:, :1])
@@ -115,8 +148,8 @@ def _noisy(lr: Tensor, noise: Tensor, draws: Tensor) -> Tensor:
     return torch.where(kind < 0.3, lr, lr + noise * deviation).clamp(0, 1)
 
 
-def _maybe_jpeg(lr: Tensor, draws: Tensor) -> Tensor:
-    compressed = jpeg(lr, (30 + 65 * draws[:, 1]).floor())
+def _maybe_jpeg(lr: Tensor, draws: Tensor, worst: Tensor) -> Tensor:
+    compressed = jpeg(lr, (worst + (95 - worst) * draws[:, 1]).floor())
     return torch.where(draws[:, 0].view(-1, 1, 1, 1) < 0.25, lr, compressed)
 
 
@@ -169,4 +202,8 @@ def _quantise(plane: Tensor, table: tuple[int, ...], quality: Tensor) -> Tensor:
     return restored.reshape(plane.shape).clamp(-128, 127).round()
 
 
-DEGRADATIONS: dict[Literal["bicubic", "photo"], Degradation] = {"bicubic": bicubic, "photo": photo}
+DEGRADATIONS: dict[Literal["bicubic", "photo", "rough"], Degradation] = {
+    "bicubic": bicubic,
+    "photo": photo,
+    "rough": rough,
+}

@@ -116,14 +116,16 @@ def _gaussian_mean(image: Tensor) -> Tensor:
 class LPIPS(nn.Module):
     """Learned perceptual distance, version 0.1 on AlexNet (arXiv:1801.03924); 0 for equal, lower is better.
 
-    A measuring instrument without gradients. Make it with ``LPIPS.from_file``.
+    Called, a measuring instrument without gradients; ``distance`` is for training. Make it with
+    ``LPIPS.from_file``.
     """
 
     mean: Tensor
     std: Tensor
     # AlexNet's five feature maps, after each ReLU: index in `features`, channels.
     _taps = ((1, 64), (4, 192), (7, 384), (9, 256), (11, 256))
-    _smallest = 31  # pixels a side; anything less vanishes in AlexNet's two pools
+    least_side = 31
+    """Pixels of height and width; anything less vanishes in AlexNet's two pools."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,13 +188,17 @@ class LPIPS(nn.Module):
         Raises:
             ValueError: When shapes differ or the images are too small.
         """
+        return self.distance(round_to_8_bits(sr.float()), round_to_8_bits(hr.float()))
+
+    def distance(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """As calling it, but of the values as they are, and with gradients, which reach both."""
         _check_pair(sr, hr)
-        if min(sr.shape[-2:]) < self._smallest:
+        if min(sr.shape[-2:]) < self.least_side:
             raise ValueError(
-                f"LPIPS needs at least {self._smallest}x{self._smallest} pixels, got {tuple(sr.shape)}"
+                f"LPIPS needs at least {self.least_side}x{self.least_side} pixels, got {tuple(sr.shape)}"
             )
         distance = torch.zeros(sr.shape[0], device=sr.device)
-        x, y = (self._normalise(image) for image in (sr, hr))
+        x, y = ((image * 2 - 1 - self.mean) / self.std for image in (sr, hr))
         taps = {layer: self.get_submodule(f"lin{index}") for index, (layer, _) in enumerate(self._taps)}
         for layer, module in enumerate(self.features):
             x, y = module(x), module(y)
@@ -201,10 +207,9 @@ class LPIPS(nn.Module):
                 distance = distance + taps[layer](difference).mean(dim=(1, 2, 3))
         return distance
 
-    def _normalise(self, image: Tensor) -> Tensor:
-        return (round_to_8_bits(image.float()) * 2 - 1 - self.mean) / self.std
-
 
 def _unit_channels(features: Tensor) -> Tensor:
-    """Returns ``features`` scaled to length 1 along the channels at every position."""
-    return features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+    """Returns ``features`` in float32, scaled to length 1 along the channels at every position."""
+    features = features.float()
+    # Below the root 1e-20, lost beside any feature: the root's gradient at 0 is infinite.
+    return features / ((features.square().sum(dim=1, keepdim=True) + 1e-20).sqrt() + 1e-10)

@@ -33,6 +33,7 @@ _FIELDS = {"psnr": "psnr_y", "ssim": "ssim_y", "lpips": "lpips"}
 _DEGRADATIONS = {
     "bicubic": "bicubic: MATLAB's, antialiased",
     "photo": "photo: random blur, resizing, noise and JPEG compression",
+    "rough": "rough: as photo, more of it in a third of the images",
 }
 _LR = re.compile(rf"as published|({'|'.join(_DEGRADATIONS)}), seed \d{{1,12}}")
 _SEAL = re.compile(r"\n<!-- sr-hub card ([0-9a-f]{16}) -->\n\Z")
@@ -132,6 +133,7 @@ def render_card(folder: Path, options: CardOptions | None = None) -> str:
         degradations={leg.settings["degradation"] for leg in facts.legs},
         data_statement=_statement_of_all(legs, options.data_statement),
         scores=_score_rows(facts.claims),
+        trained_by_lpips=any(leg.settings.get("lpips_weight") for leg in facts.legs),
         speeds=[dataclasses.asdict(speed) for speed in facts.speeds],
         tolerances=TOLERANCES,
     )

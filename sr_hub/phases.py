@@ -25,6 +25,7 @@ from sr_hub.losses import (
     parse_content_layers,
     pixel_loss,
 )
+from sr_hub.metrics import LPIPS
 from sr_hub.optimizers import Muon, split_weights
 from sr_hub.step_graph import StepGraph
 
@@ -201,31 +202,46 @@ class PixelPhase(_Averaged):
         self.optimizers.load(tensors, "optimizer")
 
 
-def check_adversarial(config: TrainConfig, vgg: Path) -> None:
+def check_adversarial(config: TrainConfig, vgg: Path | None) -> None:
     """Checks, before phase 1 has taken its hours, what only phase 2 makes use of.
 
     Args:
         config: The settings.
-        vgg: The file of VGG19's weights, which is read.
+        vgg: The file of VGG19's weights, which is read; None without a content loss.
 
     Raises:
-        ValueError: If a content layer is wrong, ``vgg`` does not hold VGG19's weights, or crops of
-            ``adversarial_patch_size`` have sides that discriminator or VGG19 cannot take.
+        FileNotFoundError: If there is no file of LPIPS's weights.
+        ValueError: If a content layer is wrong, a file does not hold the weights of VGG19 or LPIPS, or crops
+            of ``adversarial_patch_size`` have sides that discriminator, VGG19 or LPIPS cannot take.
     """
+    least = 8  # the discriminator's, see there
     with torch.random.fork_rng(devices=[]):
         features = ContentLoss(parse_content_layers(config.content_layers)).features
-    least = max(8, features.least_side)  # 8: the discriminator's, see there
+        if config.lpips is not None:
+            least = max(least, LPIPS.from_file(config.lpips).least_side)
+    if vgg is not None:
+        least = max(least, features.least_side)
     side = config.adversarial_patch_size * config.scale - SHIFTS
     if side < least or side % 2:
         raise ValueError(
             f"adversarial_patch_size times scale must be an even number of at least {least + SHIFTS} HR "
             f"pixels, got {config.adversarial_patch_size} * {config.scale} = {side + SHIFTS}"
         )
-    features.load(vgg)
+    if vgg is not None:
+        features.load(vgg)
 
 
 class AdversarialPhase(_Averaged):
-    """Phase 2: pixel, content and adversarial loss against a discriminator (SRGAN, arXiv:1609.04802)."""
+    """Phase 2: pixel, content and adversarial loss against a discriminator (SRGAN, arXiv:1609.04802).
+
+    Args:
+        start: The weights to begin with.
+        config: The settings; content and LPIPS are left out where their weight is 0.
+        device: Where to train.
+        bf16: Whether to run the networks in bf16.
+        vgg: The file of VGG19's weights; None without a content loss.
+        calibration: HR images ``(N, 3, H, W)`` for ``ContentLoss.calibrate``.
+    """
 
     def __init__(
         self,
@@ -234,7 +250,7 @@ class AdversarialPhase(_Averaged):
         device: torch.device,
         bf16: bool,
         *,
-        vgg: Path,
+        vgg: Path | None,
         calibration: Tensor,
     ) -> None:
         super().__init__(start, config, device, bf16, expansion=0)
@@ -242,16 +258,21 @@ class AdversarialPhase(_Averaged):
             torch.manual_seed(config.seed + 1)
             discriminator = Discriminator(features=config.discriminator_features)
         self.discriminator = _placed(discriminator, device)
-        content = ContentLoss(parse_content_layers(config.content_layers))
-        content.features.load(vgg)
-        self.content = _placed(content, device)
-        self.content.calibrate(calibration)
+        self.content: ContentLoss | None = None
+        self.lpips: LPIPS | None = None
+        if vgg is not None:
+            content = ContentLoss(parse_content_layers(config.content_layers))
+            content.features.load(vgg)
+            self.content = _placed(content, device)
+            self.content.calibrate(calibration)
+        if config.lpips is not None:
+            self.lpips = _placed(LPIPS.from_file(config.lpips), device)
         kind = config.adversarial_optimizer
         self.generator_optimizers = Optimizers(self.generator, kind, config.adversarial_learning_rate)
         self.discriminator_optimizers = Optimizers(
             self.discriminator, kind, config.discriminator_learning_rate
         )
-        if config.compile:
+        if config.compile and self.content is not None:
             self.content.compile()
 
     @property
@@ -262,20 +283,20 @@ class AdversarialPhase(_Averaged):
         config = self.config
         with self.autocast():
             sr = self.run(lr)
-            pixel = pixel_loss(sr.float(), hr, "l1")
-            grid = grid_loss(sr.float(), hr, config.scale)
+            losses = {
+                "pixel_loss": pixel_loss(sr.float(), hr, "l1"),
+                "grid_loss": grid_loss(sr.float(), hr, config.scale),
+            }
             sr, hr = _window(sr, shift), _window(hr, shift)
             self.discriminator.requires_grad_(False)
             sr_logits = self.discriminator(sr)
-            content = self.content(sr, hr)
-        adversarial = adversarial_loss(sr_logits)
-        loss = (
-            config.pixel_weight * pixel
-            + config.grid_weight * grid
-            + config.content_weight * content
-            + config.adversarial_weight * adversarial
-        )
-        self.descend(loss, self.generator, self.generator_optimizers)
+            if self.content is not None:
+                losses["content_loss"] = self.content(sr, hr)
+            if self.lpips is not None:
+                losses["lpips_loss"] = self.lpips.distance(sr, hr).mean()
+        losses["adversarial_loss"] = adversarial_loss(sr_logits)
+        terms = [getattr(config, name.replace("loss", "weight")) * value for name, value in losses.items()]
+        self.descend(torch.stack(terms).sum(), self.generator, self.generator_optimizers)
         self.average()
 
         self.discriminator.requires_grad_(True)
@@ -284,10 +305,7 @@ class AdversarialPhase(_Averaged):
         d_loss = discriminator_loss(hr_logits, sr_logits)
         self.descend(d_loss, self.discriminator, self.discriminator_optimizers)
         return {
-            "pixel_loss": pixel.detach(),
-            "grid_loss": grid.detach(),
-            "content_loss": content.detach(),
-            "adversarial_loss": adversarial.detach(),
+            **{name: value.detach() for name, value in losses.items()},
             "discriminator_loss": d_loss.detach(),
             "probability_hr": hr_logits.detach().float().sigmoid().mean(),
             "probability_sr": sr_logits.detach().float().sigmoid().mean(),

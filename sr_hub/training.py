@@ -40,7 +40,7 @@ PHASES: tuple[Literal["pixel", "adversarial"], ...] = ("pixel", "adversarial")
 # What may differ between a run and its continuation: it does not change the weights that come out.
 _FREE = {
     "validation", "validate_every", "checkpoint_every", "log_every", "max_minutes", "memory_limit",
-    "tensorboard", "threads", "out", "data", "vgg", "license", "data_statement", "push_to_hub",
+    "tensorboard", "threads", "out", "data", "vgg", "lpips", "license", "data_statement", "push_to_hub",
     "hub_model_id", "hub_private_repo",
 }  # fmt: skip
 
@@ -122,8 +122,9 @@ class _Run:
         self.bf16 = resolve_precision(config.precision, self.device) == torch.bfloat16
         self.folder = Path(config.out)
         self.degradation = DEGRADATIONS[config.degradation]
-        self.vgg = find_vgg(config.vgg) if config.adversarial_steps else None
-        if self.vgg is not None:
+        content = config.adversarial_steps and config.content_weight
+        self.vgg = find_vgg(config.vgg) if content else None
+        if config.adversarial_steps:
             check_adversarial(config, self.vgg)
         self.start = self._start_weights()
         self.seconds_before = 0.0
@@ -216,7 +217,6 @@ class _Run:
         if name == "pixel":
             phase: Phase = PixelPhase(start, self.config, self.device, self.bf16)
         else:
-            assert self.vgg is not None
             calibration = self._batch("adversarial", 0, whole=True).hr
             phase = AdversarialPhase(
                 start, self.config, self.device, self.bf16, vgg=self.vgg, calibration=calibration

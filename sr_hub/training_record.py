@@ -20,7 +20,7 @@ from sr_hub.pretrained import BUNDLED, find_beside, find_model
 
 RECORD_FILE = "training_record.json"
 
-_PATHS = ("data", "out", "validation", "init", "vgg")
+_PATHS = ("data", "out", "validation", "init", "vgg", "lpips")
 _NOT_OF_THE_RUN = {"license", "data_statement", "push_to_hub", "hub_model_id", "hub_private_repo"}
 _PACKAGES = ("torch", "numpy", "pillow")
 _SCORES = ("psnr_y", "psnr_y_bicubic")

@@ -65,6 +65,8 @@ def test_broken_settings_file(tmp_path: Path, content: str, message: str) -> Non
         ({"shrink": 0.5}, r"shrink must lie in \[1, 8\], got 0.5"),
         ({"ema_decay": 1.5}, r"ema_decay must lie in \[0, 1\], got 1.5"),
         ({"pixel_steps": 0, "adversarial_steps": 0}, "nothing to train"),
+        ({"lpips": "alex.safetensors"}, "lpips and lpips_weight must be given together, got alex.* and 0.0"),
+        ({"lpips_weight": 1.0}, "lpips and lpips_weight must be given together, got None and 1.0"),
     ],
 )
 def test_wrong_settings(settings: dict, message: str) -> None:

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sr_hub.degradations import DEGRADATIONS, bicubic, blur, jpeg, photo
+from sr_hub.degradations import DEGRADATIONS, bicubic, blur, jpeg, photo, rough
 from sr_hub.resample import downscale_bicubic
 
 
@@ -44,11 +44,11 @@ def test_bicubic_is_imresize_on_8_bits() -> None:
 def test_blur_is_a_convolution_with_a_turned_gaussian() -> None:
     hr = torch.rand(2, 3, 21, 34, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     draws = torch.tensor([[0.9, 0.1, 0.25], [0.5, 0.5, 0.0]], dtype=torch.float64)
-    result = blur(hr, draws, widest=2.4)
+    result = blur(hr, draws, widest=torch.tensor([2.4, 4.0], dtype=torch.float64))
     padded = torch.nn.functional.pad(hr, (7,) * 4, mode="replicate")
     y, x = torch.meshgrid(*[torch.arange(-7.0, 8.0, dtype=torch.float64)] * 2, indexing="ij")
-    for image, (a, b, turn), blurred in zip(padded, draws.tolist(), result, strict=True):
-        long, short, angle = 0.1 + 2.3 * a, 0.1 + 2.3 * b, math.pi * turn
+    for image, (a, b, turn), most, blurred in zip(padded, draws.tolist(), (2.3, 3.9), result, strict=True):
+        long, short, angle = 0.1 + most * a, 0.1 + most * b, math.pi * turn
         u, v = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
         kernel = torch.exp(-(u**2) / (2 * long**2) - v**2 / (2 * short**2))
         expected = torch.nn.functional.conv2d(image[:, None], (kernel / kernel.sum())[None, None])[:, 0]
@@ -63,7 +63,7 @@ def test_photo_depends_on_each_images_generator_only() -> None:
     assert not torch.equal(together, photo(hr, 4, generators(8, 9, 10)))
 
 
-@pytest.mark.parametrize("name", ["bicubic", "photo"])
+@pytest.mark.parametrize("name", ["bicubic", "photo", "rough"])
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_results_are_8_bit_values_of_the_right_size(name: str, scale: int) -> None:
     hr = picture(2, 24 * scale)
@@ -87,6 +87,16 @@ def test_photo_keeps_the_mean_colour() -> None:
     hr = picture(1).expand(60, -1, -1, -1)
     lr = photo(hr, 4, generators(*range(60)))
     assert torch.allclose(lr.mean((0, 2, 3)), hr.mean((0, 2, 3)), atol=0.01)
+
+
+def test_rough_is_photo_but_for_a_third_which_is_worse() -> None:
+    hr = picture(1).expand(300, -1, -1, -1)
+    clean, seeds = downscale_bicubic(hr[:1], 4), range(300)
+    mild, worse = photo(hr, 4, generators(*seeds)), rough(hr, 4, generators(*seeds))
+    changed = (mild != worse).flatten(1).any(1)
+    assert 0.2 < changed.float().mean() < 0.3  # a third, less the fifth of it that is bicubic
+    before, after = ((lr[changed] - clean).square().mean((1, 2, 3)) for lr in (mild, worse))
+    assert (after > before).float().mean() > 0.85
 
 
 def test_photo_needs_one_generator_per_image() -> None:

@@ -211,6 +211,31 @@ def test_lpips_is_a_distance(lpips_file: Path) -> None:
     assert not any(parameter.requires_grad for parameter in lpips.parameters())
 
 
+def test_lpips_to_train_with_is_the_same_distance_with_gradients(lpips_file: Path) -> None:
+    lpips = LPIPS.from_file(lpips_file)
+    hr = random_images(2, 48, 48)
+    hr[1, :, :40] = 0  # where all features of a place may be 0, at which a root has no gradient
+    sr = noisy(hr).requires_grad_()
+    distance = lpips.distance(sr, hr)
+    assert torch.equal(distance.detach(), lpips(sr, hr))
+    distance.sum().backward()
+    assert sr.grad is not None
+    assert sr.grad.isfinite().all()
+    assert sr.grad.abs().sum() > 0
+    nearer = lpips(round_to_8_bits(sr.detach() - 0.02 * sr.grad.sign()), hr)
+    assert (nearer < distance).all()
+
+
+def test_lpips_to_train_with_has_a_gradient_where_all_features_are_0() -> None:
+    lpips = LPIPS()
+    for parameter in lpips.parameters():
+        torch.nn.init.zeros_(parameter)
+    sr = torch.rand(1, 3, 32, 32, requires_grad=True)
+    lpips.distance(sr, torch.rand(1, 3, 32, 32)).sum().backward()
+    assert sr.grad is not None
+    assert sr.grad.isfinite().all()
+
+
 def test_lpips_reads_half_precision_into_float32(lpips_weights: dict[str, Tensor], tmp_path: Path) -> None:
     save_file({name: weight.half() for name, weight in lpips_weights.items()}, tmp_path / "half.safetensors")
     lpips = LPIPS.from_file(tmp_path / "half.safetensors")

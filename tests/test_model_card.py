@@ -99,6 +99,17 @@ def test_every_leg_is_told(folder: Path) -> None:
     assert data.license == "apache-2.0" and data.base_model == ["jane/older"]
 
 
+def test_a_card_says_that_the_score_was_a_loss(folder: Path) -> None:
+    evaluation(folder / "results" / "set5.json", 30.0, lpips=0.1)
+    write_record(folder / "training_record.json", [leg()])
+    assert "one of the losses" not in render_card(folder)
+    by_lpips = leg(settings={"degradation": "rough", "lpips_weight": 1.0})
+    write_record(folder / "training_record.json", [leg(), by_lpips])
+    card = render_card(folder)
+    assert "**LPIPS was one of the losses of the training**" in card
+    assert "artificially blurred, noisy and compressed" in card
+
+
 def test_a_statement_counts_for_the_legs_without_one(folder: Path) -> None:
     """What the base model's images were is not rubbed out by what the pusher says of the rest."""
     write_record(folder / "training_record.json", [leg(), leg(data=Data(None, 3, 1.5))])

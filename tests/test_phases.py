@@ -9,10 +9,11 @@ from sr_hub.config import TrainConfig
 from sr_hub.data import Batch
 from sr_hub.generator import SRGenerator
 from sr_hub.losses import VGG19Features
+from sr_hub.metrics import LPIPS
 from sr_hub.phases import AdversarialPhase, PixelPhase, check_adversarial
 
 CPU = torch.device("cpu")
-TERMS = ("pixel_weight", "grid_weight", "content_weight", "adversarial_weight")
+TERMS = ("pixel_weight", "grid_weight", "content_weight", "lpips_weight", "adversarial_weight")
 CONFIG = TrainConfig(
     features=8, blocks=1, warmup_steps=0, learning_rate=2e-3, expansion=0,
     content_layers="conv1_2:1", discriminator_features=4,
@@ -42,7 +43,15 @@ def vgg(tmp_path: Path) -> Path:
     return tmp_path / "vgg.safetensors"
 
 
-def adversarial(vgg: Path, config: TrainConfig = CONFIG) -> AdversarialPhase:
+@pytest.fixture
+def lpips(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    tensors = LPIPS().state_dict()
+    save_file({n: t.abs() if n.startswith("lin") else t for n, t in tensors.items()}, tmp_path / "lpips")
+    return tmp_path / "lpips"
+
+
+def adversarial(vgg: Path | None, config: TrainConfig = CONFIG) -> AdversarialPhase:
     return AdversarialPhase(start(), config, CPU, False, vgg=vgg, calibration=batch(9).hr)
 
 
@@ -118,17 +127,20 @@ def test_the_generator_step_leaves_the_discriminator_alone_and_vice_versa(vgg: P
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_each_term_alone_moves_the_generator(term: str, vgg: Path) -> None:
+def test_each_term_alone_moves_the_generator(term: str, vgg: Path, lpips: Path) -> None:
     weights = {name: float(name == term) for name in TERMS}
-    config = TrainConfig(
-        features=8, blocks=1, content_layers="conv1_2:1", discriminator_features=4, **weights
+    config = replace(CONFIG, lpips=str(lpips) if weights["lpips_weight"] else None, **weights)
+    phase = adversarial(vgg if weights["content_weight"] else None, config)
+    losses = phase.step(batch(side=12), 1.0)
+    assert ("content_loss" in losses, "lpips_loss" in losses) == (
+        term == "content_weight",
+        term == "lpips_weight",
     )
-    phase = adversarial(vgg, config)
-    phase.step(batch(), 1.0)
     for name, parameter in phase.generator.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
-    assert all(p.grad is None for p in phase.content.parameters())
+    judges = [judge for judge in (phase.content, phase.lpips) if judge is not None]
+    assert all(p.grad is None for judge in judges for p in judge.parameters())
 
 
 def test_the_discriminator_learns_to_tell(vgg: Path) -> None:
@@ -147,6 +159,7 @@ def test_content_and_discriminator_see_the_window_that_the_batch_says(vgg: Path)
     """Else the grid of their strides stays in one place and shows in the results."""
     phase, seen = adversarial(vgg), []
     phase.discriminator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    assert phase.content is not None
     phase.content.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1]))
     shifted = Batch(batch().hr, batch().lr, shift=torch.tensor([3, 5]))
     phase.step(shifted, 1.0)
@@ -173,6 +186,19 @@ def test_content_and_discriminator_see_the_window_that_the_batch_says(vgg: Path)
 def test_what_phase_2_cannot_work_with_is_found_beforehand(vgg: Path, change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_adversarial(replace(CONFIG, **change), vgg)
+
+
+def test_lpips_is_read_beforehand_and_its_smallest_crop_trains(vgg: Path, lpips: Path) -> None:
+    config = replace(CONFIG, lpips=str(lpips), lpips_weight=1.0, adversarial_patch_size=10)
+    with pytest.raises(ValueError, match="does not hold LPIPS"):
+        check_adversarial(replace(config, lpips=str(vgg)), None)
+    with pytest.raises(FileNotFoundError, match="no LPIPS weights file at /no/lpips"):
+        check_adversarial(replace(config, lpips="/no/lpips"), None)
+    with pytest.raises(ValueError, match=r"even number of at least 39 HR pixels, got 9 \* 4 = 36"):
+        check_adversarial(replace(config, adversarial_patch_size=9), None)
+    check_adversarial(config, None)
+    phase = adversarial(None, config)
+    assert all(value.isfinite() for value in phase.step(batch(1, 10), 1.0).values())
 
 
 def test_the_smallest_patch_that_passes_trains(vgg: Path) -> None:

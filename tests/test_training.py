@@ -404,6 +404,7 @@ def test_a_refused_push_leaves_no_run_folder(material: Path, tmp_path: Path, hub
         ({"patch_size": 500}, "no usable training image: 4 files found, 4 skipped"),
         ({"content_layers": "conv1_9:1"}, "content_layers takes conv1_1 to conv5_4"),
         ({"content_layers": "conv2_1:1"}, "must hold VGG19's 3 first convolutions, got 2"),
+        ({"lpips": __file__, "lpips_weight": 1.0}, "test_training.py is not a readable safetensors file"),
         ({"vgg": __file__}, "test_training.py must be a safetensors file of VGG19's weights"),
         ({"adversarial_patch_size": 3}, "adversarial_patch_size times scale must be an even number"),
     ],
