@@ -27,6 +27,9 @@ def main() -> int:
     except (OSError, ValueError, NonFiniteLossError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before or after the steps, which end with a checkpoint
+        print("train.py: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -371,7 +371,7 @@ def _metadata(name: str, license_: str | None, facts: _Facts, options: CardOptio
                     metric_args=None if bicubic is None else {"bicubic": round(bicubic, 4)},
                 )
             )
-    base = [leg.start.model for leg in facts.legs if leg.start is not None and leg.start.hub]
+    bases = [leg.start.model for leg in facts.legs if leg.start is not None and leg.start.hub]
     return ModelCardData(
         license=license_,
         library_name="sr_hub",
@@ -379,7 +379,7 @@ def _metadata(name: str, license_: str | None, facts: _Facts, options: CardOptio
         tags=["super-resolution", "image-upscaling", "pytorch", f"x{facts.config['scale']}"],
         datasets=list(options.datasets) or None,
         metrics=list(METRICS) if results else None,
-        base_model=base[:1] or None,
+        base_model=bases[-1:] or None,  # the nearest, as the Hub draws a tree of them
         model_name=name,
         eval_results=results or None,
     )

@@ -8,7 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from sr_hub.precision import resolve_precision
 from sr_hub.pretrained import read_weights
 from sr_hub.sheet import CentreCrops, save_sheet
 from sr_hub.training_record import RECORD_FILE, Data, describe_run, legs_before, this_machine, write_record
+from sr_hub.whole_files import sole_user
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def train(config: TrainConfig) -> Path | None:
     Raises:
         FileNotFoundError: If a folder or file that the settings name is missing.
         ValueError: If the settings contradict the run folder or cannot work, or no image can be used.
+        BlockingIOError: If another training is at work in the run folder.
         NonFiniteLossError: If a loss is not finite.
     """
     with _processes() as (rank, world_size):
@@ -134,7 +136,9 @@ class _Run:
     def _start_weights(self) -> SRGenerator:
         config = self.config
         if config.init is not None:
-            generator = SRGenerator.from_pretrained(config.init, fidelity=config.init_fidelity)
+            generator = SRGenerator.from_pretrained(
+                config.init, fidelity=config.init_fidelity, token=config.hub_token
+            )
             if generator.scale != config.scale:
                 raise ValueError(f"scale must be that of --init, {generator.scale}, got {config.scale}")
             return generator
@@ -184,7 +188,12 @@ class _Run:
     def train(self) -> Path | None:
         self._check_folder()
         self._load_data()
-        self._open_folder()
+        (self.folder / "sheets").mkdir(parents=True, exist_ok=True)
+        with sole_user(self.folder / ".lock") if self.rank == 0 else nullcontext():
+            self._open_folder()
+            return self._train()
+
+    def _train(self) -> Path | None:
         found = load_checkpoint(self.folder)
         done = {"pixel": 0, "adversarial": 0}
         if found:
@@ -375,6 +384,8 @@ class _Run:
         if path.exists() and self._has_begun():
             before, now = TrainConfig.load(path).without_token(), self.config.without_token()
             changed = [key for key in before if before[key] != now[key] and key not in _FREE]
+            if (before["validation"] is None) != (now["validation"] is None):
+                changed.append("validation")  # without one, pictures of the data are left out for it
             if changed:
                 listed = ", ".join(f"{key} was {before[key]!r}, is {now[key]!r}" for key in changed)
                 raise ValueError(
@@ -383,9 +394,8 @@ class _Run:
                 )
 
     def _open_folder(self) -> None:
-        """Makes the run folder and writes the settings into it."""
+        """Writes the settings into the run folder."""
         if self.rank == 0:
-            (self.folder / "sheets").mkdir(parents=True, exist_ok=True)
             if not self._has_begun():  # those there are of a start that came to nothing
                 for sheet in self._sheets():
                     sheet.unlink()

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from sr_hub.config import TrainConfig
-from sr_hub.pretrained import BUNDLED, find_beside, find_model
+from sr_hub.hub_files import HubOptions
+from sr_hub.pretrained import BUNDLED, DEFAULT_FIDELITY, find_beside, find_model
 
 RECORD_FILE = "training_record.json"
 
@@ -146,7 +147,7 @@ def legs_before(config: TrainConfig) -> list[Leg]:
     """The legs of the model that ``--init`` names; none for new weights or a model without a record."""
     if config.init is None:
         return []
-    record = find_beside(config.init, RECORD_FILE)
+    record = find_beside(config.init, RECORD_FILE, HubOptions(token=config.hub_token))
     return [] if record is None else read_record(record)
 
 
@@ -216,11 +217,14 @@ def _start(config: TrainConfig) -> Start | None:
         return None
     name = str(_portable("init", config.init))
     try:
-        weights = find_model(config.init).weights
+        files = find_model(config.init, HubOptions(token=config.hub_token))
     except FileNotFoundError:  # of a run of old, told of now
         return Start(name, False, config.init_fidelity, None)
-    local = Path(config.init).exists() or weights.is_relative_to(BUNDLED)
-    return Start(name, not local, config.init_fidelity, sha256_of(weights))
+    local = Path(config.init).exists() or files.weights.is_relative_to(BUNDLED)
+    fidelity = config.init_fidelity
+    if fidelity is None and files.fidelity is not None:
+        fidelity = DEFAULT_FIDELITY
+    return Start(name, not local, fidelity, sha256_of(files.weights))
 
 
 def _portable(name: str, value: Any) -> Any:

@@ -67,6 +67,21 @@ def remove_leftovers(folder: Path) -> int:
     return count
 
 
+@contextlib.contextmanager
+def sole_user(path: Path) -> Iterator[None]:
+    """While the block runs, no other process gets to run one of the same ``path``, a file made for this.
+
+    The lock ends with the process, however it dies. Windows, and file systems without locks, keep none.
+
+    Raises:
+        BlockingIOError: If another process is in such a block.
+    """
+    with open(path, "a+b") as file:
+        if not _lock(file):
+            raise BlockingIOError(f"{path.parent} is in use by another process")
+        yield
+
+
 def _open_beside(path: Path) -> tuple[Path, BinaryIO]:
     while True:
         temporary = path.with_name(f".{secrets.token_hex(8)}.partial")

@@ -97,6 +97,11 @@ def test_every_leg_is_told(folder: Path) -> None:
         assert text in card, text
     data = ModelCard(card).data
     assert data.license == "apache-2.0" and data.base_model == ["jane/older"]
+    nearest = leg(start=Start("jane/newer", True, None, "cd" * 32))
+    write_record(
+        folder / "training_record.json", [leg(), second, nearest, leg(start=Start("run", False, 1, None))]
+    )
+    assert ModelCard(render_card(folder)).data.base_model == ["jane/newer"]
 
 
 def test_a_card_says_that_the_score_was_a_loss(folder: Path) -> None:

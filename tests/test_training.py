@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import runpy
 import shlex
 import shutil
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -25,9 +27,11 @@ from sr_hub import SRGenerator, training
 from sr_hub.config import TrainConfig
 from sr_hub.loopback_hub import LoopbackHub
 from sr_hub.losses import VGG19Features
-from sr_hub.publishing import check_before_training
+from sr_hub.model_card import CardOptions
+from sr_hub.publishing import PushOptions, check_before_training, push_folder
 from sr_hub.training import NonFiniteLossError, learning_rate_factor, train
 from sr_hub.training_record import read_record
+from sr_hub.whole_files import sole_user
 
 ROOT = Path(__file__).parent.parent
 
@@ -523,6 +527,61 @@ def test_a_folder_with_other_settings_is_refused(material: Path, tmp_path: Path,
     config = replace(settings(material, whole), batch_size=4, learning_rate=1e-4)
     with pytest.raises(ValueError, match=r"batch_size was 2, is 4, learning_rate was 0.0015, is 0.0001"):
         train(config)
+
+
+def test_pictures_that_were_left_out_for_validation_stay_left_out(material: Path, tmp_path: Path) -> None:
+    config = replace(settings(material, tmp_path / "run"), max_minutes=1e-6)
+    assert train(config) is None
+    with pytest.raises(ValueError, match=r"other settings \(validation was None, is "):
+        train(replace(config, validation=str(material / "photos")))
+    config = replace(config, out=str(tmp_path / "other"), validation=str(material / "photos"))
+    assert train(config) is None
+    (tmp_path / "photos").symlink_to(material / "photos")
+    assert train(replace(config, validation=str(tmp_path / "photos"))) is None
+    with pytest.raises(ValueError, match="is None"):
+        train(replace(config, validation=None))
+
+
+def test_two_trainings_in_one_folder_are_one_too_many(material: Path, tmp_path: Path) -> None:
+    config = replace(settings(material, tmp_path), adversarial_steps=0)
+    with sole_user(tmp_path / ".lock"):
+        result = subprocess.run(command(config), capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.endswith(f"\ntrain.py: {tmp_path} is in use by another process\n")
+    assert not (tmp_path / "train_config.json").exists()
+    assert train(config) == tmp_path / "model"
+
+
+def test_an_interrupt_before_the_first_step_is_no_traceback(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = runpy.run_path(str(ROOT / "train.py"))
+
+    def interrupted(config: TrainConfig) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(program["main"].__globals__, "train", interrupted)
+    monkeypatch.setattr(sys, "argv", ["train.py", *flags(settings(material, tmp_path))])
+    assert program["main"]() == 130
+    assert capsys.readouterr().err == "train.py: interrupted\n"
+
+
+def test_a_run_starts_from_a_private_repository(
+    material: Path, tmp_path: Path, whole: Path, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = CardOptions(license="mit", data_statement="Noise.")
+    push_folder(whole / "model", "me/base", PushOptions(private=True, token=hub.token), facts)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    config = replace(
+        settings(material, tmp_path / "run"), init="me/base", init_fidelity=1.0, adversarial_steps=0,
+        hub_token=hub.token,
+    )  # fmt: skip
+    assert train(config) == tmp_path / "run" / "model"
+    first, second = record(tmp_path / "run")
+    assert second["start"]["model"] == "me/base" and second["start"]["hub"]
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(FileNotFoundError, match="no repository me/base on the Hub, or it is private"):
+        train(replace(config, out=str(tmp_path / "other"), hub_token=None))
 
 
 def test_the_learning_rate_rises_then_follows_half_a_cosine() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from sr_hub.config import TrainConfig
+from sr_hub.generator import SRGenerator
+from sr_hub.pretrained import DEFAULT_FIDELITY
 from sr_hub.training_record import Data, Leg, Validation, describe_run, read_record, write_record
 
 
@@ -36,6 +38,17 @@ def test_a_run_with_an_infinite_psnr_is_described(tmp_path: Path, infinite: str)
     line = '{"phase": "pixel", "step": 3, "seconds": 9.0, "psnr_y": 30.12346, "psnr_y_bicubic": %s}\n'
     (tmp_path / "metrics.jsonl").write_text(line % infinite)
     assert describe_run(tmp_path).validation == Validation("flat", 30.1235, math.inf)
+
+
+def test_the_blend_that_a_family_starts_from_is_told(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("")
+    SRGenerator(features=4, blocks=1).save_pretrained(tmp_path / "one-end")
+    for init, asked, told in (
+        ("photo", None, DEFAULT_FIDELITY), ("photo", 1.0, 1.0), (str(tmp_path / "one-end"), None, None)
+    ):  # fmt: skip
+        TrainConfig(init=init, init_fidelity=asked).save(tmp_path / "train_config.json")
+        start = describe_run(tmp_path).start
+        assert start is not None and start.fidelity == told
 
 
 @pytest.mark.parametrize("validation", [{"images": "set"}, {"psnr_y": None}, {"other": 1}, "set"])
