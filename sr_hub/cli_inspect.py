@@ -65,7 +65,7 @@ def describe_picture(path: str) -> dict[str, Any]:
 
 
 def describe_model(name: str, hub: HubOptions) -> dict[str, Any]:
-    """The facts of a model by their name."""
+    """The facts of a model by their name; offline, what the cache does not hold is told as that."""
     files = find_model(name, hub)
     generator = SRGenerator.from_pretrained(name, **vars(hub))
     config = generator.config
@@ -80,8 +80,13 @@ def describe_model(name: str, hub: HubOptions) -> dict[str, Any]:
         "license": None,
         "training_data": None,
     }
-    record = find_beside(name, RECORD_FILE, hub) if files.config is not None else None
-    card = find_beside(name, CARD_FILE, hub) if files.config is not None else None
+    beside: dict[str, Path | None] = {RECORD_FILE: None, CARD_FILE: None}
+    for file in beside if files.config is not None else ():
+        try:
+            beside[file] = find_beside(name, file, hub)
+        except ConnectionError as error:  # of a model that was loaded before, without these
+            facts[file] = str(error)
+    record, card = beside.values()
     legs = [] if record is None else read_record(record)
     facts["license"] = license_of(legs, CardOptions())
     if facts["license"] is None and card is not None:

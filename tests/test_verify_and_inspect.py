@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 from PIL import Image
 
 from sr_hub import SRGenerator, cli
+from sr_hub.cli_inspect import describe_model
 from sr_hub.generator import save_weights
+from sr_hub.hub_files import HubOptions
 from sr_hub.loopback_hub import LoopbackHub
 from sr_hub.model_card import CardOptions, Claim, claims_in_card, write_card
 from sr_hub.publishing import PushOptions, push_folder
@@ -195,6 +198,17 @@ def test_inspect_tells_what_a_model_is(
         digest = hashlib.sha256((model / "fidelity.safetensors").read_bytes()).hexdigest()
         assert digest in facts["fidelity.safetensors"] and facts["fidelity.safetensors"].startswith("F32")
     assert "parameters" in run(capsys, "inspect", model)[1]
+
+
+def test_inspect_offline_tells_what_the_cache_holds(model: Path, hub: LoopbackHub, tmp_path: Path) -> None:
+    push_folder(model, "me/family", PushOptions(token=hub.token))
+    cached = HubOptions(token=hub.token, cache_dir=tmp_path / "cache")
+    SRGenerator.from_pretrained("me/family", token=hub.token, cache_dir=tmp_path / "cache")
+    facts = describe_model("me/family", replace(cached, local_files_only=True))
+    assert facts["features"] == 8 and facts["license"] is None
+    for file in ("training_record.json", "README.md"):
+        assert facts[file].startswith(f"{file} of me/family is not in the cache")
+    assert describe_model("me/family", cached)["license"] == "mit"
 
 
 def test_inspect_of_lone_files_and_broken_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
