@@ -17,6 +17,7 @@ from sr_hub.generator import SRGenerator
 from sr_hub.inference import choose_dtype, upscale
 from sr_hub.licenses import check_license
 from sr_hub.model_card import RESULTS_FOLDER, CardOptions, Speed, told_legs, write_card
+from sr_hub.run_folder import CONFIG_FILE, own_pictures
 from sr_hub.training_record import (
     RECORD_FILE,
     Data,
@@ -100,11 +101,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _leg_of(run_folder: Path) -> Leg:
-    config = TrainConfig.load(run_folder / "train_config.json")
+    config = TrainConfig.load(run_folder / CONFIG_FILE)
     data = Data()
     if Path(config.data).is_dir():
         sizes = []
-        for path in list_images(Path(config.data)):
+        for path in list_images(Path(config.data), own_pictures(run_folder, Path(config.data))):
             with Image.open(path) as image:
                 sizes.append(image.width * image.height)
         data = Data(None, len(sizes), round(sum(sizes) / 1e6, 1))

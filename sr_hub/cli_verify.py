@@ -23,8 +23,10 @@ class _Row:
 
     @property
     def differs(self) -> bool:
-        return self.measured is not None and not (
-            abs(self.measured - self.claimed) <= TOLERANCES[self.metric]
+        return (
+            self.measured is not None
+            and self.measured != self.claimed  # also where both are infinite
+            and not abs(self.measured - self.claimed) <= TOLERANCES[self.metric]
         )
 
 

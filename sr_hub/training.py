@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import re
 import shutil
 import signal
 import time
@@ -30,20 +29,22 @@ from sr_hub.model_card import PICTURE_FILE, CardOptions, write_card
 from sr_hub.phases import AdversarialPhase, Phase, PixelPhase, check_adversarial
 from sr_hub.precision import resolve_precision
 from sr_hub.pretrained import read_weights
+from sr_hub.run_folder import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    MODEL_FOLDER,
+    PHASES,
+    check_settings,
+    has_begun,
+    own_pictures,
+    sheets,
+    trim_metrics,
+)
 from sr_hub.sheet import CentreCrops, save_sheet
 from sr_hub.training_record import RECORD_FILE, Data, describe_run, legs_before, this_machine, write_record
 from sr_hub.whole_files import sole_user
 
 logger = logging.getLogger(__name__)
-
-PHASES: tuple[Literal["pixel", "adversarial"], ...] = ("pixel", "adversarial")
-
-# What may differ between a run and its continuation: it does not change the weights that come out.
-_FREE = {
-    "validation", "validate_every", "checkpoint_every", "log_every", "max_minutes", "memory_limit",
-    "tensorboard", "threads", "out", "data", "vgg", "lpips", "license", "data_statement", "push_to_hub",
-    "hub_model_id", "hub_private_repo",
-}  # fmt: skip
 
 
 class NonFiniteLossError(RuntimeError):
@@ -152,9 +153,9 @@ class _Run:
             config.patch_size if config.pixel_steps else 0,
             config.adversarial_patch_size if config.adversarial_steps else 0,
         )
-        paths = list_images(Path(config.data), self._own_pictures(config.data))
+        paths = list_images(Path(config.data), own_pictures(self.folder, Path(config.data)))
         if config.validation:
-            own = self._own_pictures(config.validation)
+            own = own_pictures(self.folder, Path(config.validation))
             pairs = find_pairs(Path(config.validation), config.scale, leave_out=own)
         else:
             held_out = hold_out(paths, config.scale)
@@ -174,19 +175,8 @@ class _Run:
         smallest = smallest_side(patch, config.scale, config.shrink)
         self.crops = Crops(paths, smallest, config.memory_limit * 1e9, self.device)
 
-    def _own_pictures(self, folder: str) -> list[Path]:
-        """What of a tree of images is no part of it, but was written there by this run."""
-        if Path(folder).resolve() in self.folder.resolve().parents:
-            return [self.folder]
-        # Either none of it, or the run folder is the tree.
-        return [self.folder / "curves.png", self.folder / "model" / PICTURE_FILE, *self._sheets()]
-
-    def _sheets(self, phase: str = "*") -> list[Path]:
-        sheets = (self.folder / "sheets").glob(f"{phase}-*.png")
-        return sorted(path for path in sheets if re.fullmatch(r"(pixel|adversarial)-\d{6,}", path.stem))
-
     def train(self) -> Path | None:
-        self._check_folder()
+        check_settings(self.folder, self.config)
         self._load_data()
         (self.folder / "sheets").mkdir(parents=True, exist_ok=True)
         with sole_user(self.folder / ".lock") if self.rank == 0 else nullcontext():
@@ -200,7 +190,8 @@ class _Run:
             done |= found[1]["done"]
             self.seconds_before = found[1]["seconds"]
             self.spent |= found[1].get("spent", {})
-        self._trim_metrics(done)
+        if self.rank == 0:
+            trim_metrics(self.folder, done)
         with self._signals():
             generator = self.start
             fidelity = self.start if self.config.init is not None else None
@@ -353,7 +344,7 @@ class _Run:
             return
         numbers = {key: None if value == math.inf else value for key, value in values.items()}
         line = {"phase": name, "step": step, "seconds": round(self._seconds(), 1), **numbers}
-        with (self.folder / "metrics.jsonl").open("a") as file:
+        with (self.folder / METRICS_FILE).open("a") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
         if self.config.tensorboard:
             for key, value in values.items():
@@ -373,54 +364,17 @@ class _Run:
         self._write(name, step, {"psnr_y": sr, "psnr_y_bicubic": bicubic})
         tqdm.write(f"{name} {step}: PSNR-Y {sr:.2f} dB, bicubic {bicubic:.2f} dB")
 
-    def _has_begun(self) -> bool:
-        """Whether the run folder holds weights of any step."""
-        kept = ("checkpoint.json", *(f"{name}.safetensors" for name in PHASES), "model")
-        return any((self.folder / name).exists() for name in kept)
-
-    def _check_folder(self) -> None:
-        """Checks that the run whose weights are in the run folder, if one is, has these settings."""
-        path = self.folder / "train_config.json"
-        if path.exists() and self._has_begun():
-            before, now = TrainConfig.load(path).without_token(), self.config.without_token()
-            changed = [key for key in before if before[key] != now[key] and key not in _FREE]
-            if (before["validation"] is None) != (now["validation"] is None):
-                changed.append("validation")  # without one, pictures of the data are left out for it
-            if changed:
-                listed = ", ".join(f"{key} was {before[key]!r}, is {now[key]!r}" for key in changed)
-                raise ValueError(
-                    f"{self.folder} holds a run with other settings ({listed}): use another --out or "
-                    f"the same settings"
-                )
-
     def _open_folder(self) -> None:
         """Writes the settings into the run folder."""
         if self.rank == 0:
-            if not self._has_begun():  # those there are of a start that came to nothing
-                for sheet in self._sheets():
+            if not has_begun(self.folder):  # those there are of a start that came to nothing
+                for sheet in sheets(self.folder):
                     sheet.unlink()
-            self.config.save(self.folder / "train_config.json")
+            self.config.save(self.folder / CONFIG_FILE)
         if self.config.tensorboard and self.rank == 0:
             from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(self.folder)
-
-    def _trim_metrics(self, done: dict[str, int]) -> None:
-        """Drops metrics of steps after the checkpoint: they are taken again."""
-        path = self.folder / "metrics.jsonl"
-        if self.rank or not path.exists():
-            return
-        kept = []
-        for line in path.read_text().splitlines():
-            try:
-                values = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # a line cut short by the kill
-            if values["step"] <= done[values["phase"]]:
-                kept.append(line + "\n")
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(kept))
-        temporary.replace(path)
 
     def _save_end(self, name: str, generator: SRGenerator) -> None:
         save_weights(generator, self.folder / f"{name}.safetensors")
@@ -435,11 +389,11 @@ class _Run:
 
     def _finish(self, generator: SRGenerator, fidelity: SRGenerator | None) -> Path:
         """Writes ``model/``: config, weights, and beside a GAN model the pixel-loss end it came from."""
-        folder = self.folder / "model"
+        folder = self.folder / MODEL_FOLDER
         if self.rank == 0:
             generator.save_pretrained(folder, fidelity=fidelity)
             self._describe(folder)
-            plot_curves(self.folder / "metrics.jsonl", self.folder / "curves.png")
+            plot_curves(self.folder / METRICS_FILE, self.folder / "curves.png")
         return folder
 
     def _describe(self, folder: Path) -> None:
@@ -452,5 +406,5 @@ class _Run:
         )
         write_record(folder / RECORD_FILE, [*legs_before(self.config), leg])
         phase = "adversarial" if self.config.adversarial_steps else "pixel"
-        shutil.copyfile(self._sheets(phase)[-1], folder / PICTURE_FILE)
+        shutil.copyfile(sheets(self.folder, phase)[-1], folder / PICTURE_FILE)
         write_card(folder, CardOptions(name=self.folder.resolve().name), keep_edited=True)

@@ -22,7 +22,7 @@ LAYERS = (
     | {"loopback_hub"},
     {"training_record"},
     {"model_card"},
-    {"publishing"},
+    {"publishing", "run_folder"},
     {"images", "degradations", "generator"},
     {"encoding", "stripping", "row_reader", "ensemble", "consistency"},
     {"data", "inference", "provenance", "folders", "fitting", "animation"},

@@ -313,8 +313,9 @@ def test_the_command_writes_record_times_and_card(
 
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (1000, 500)).save(tmp_path / "photos" / "a.png")
-    run = tmp_path / "old_run"
-    run.mkdir()
+    run = tmp_path / "photos" / "old_run"
+    (run / "sheets").mkdir(parents=True)
+    Image.new("RGB", (70, 70)).save(run / "sheets" / "pixel-000005.png")  # not trained on
     TrainConfig(data=str(tmp_path / "photos"), threads=3).save(run / "train_config.json")
     line = {"phase": "pixel", "step": 5, "seconds": 7200.0, "psnr_y": 30.0, "psnr_y_bicubic": 28.0}
     (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")

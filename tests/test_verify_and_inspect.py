@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -14,6 +15,7 @@ from PIL import Image
 
 from sr_hub import SRGenerator, cli
 from sr_hub.cli_inspect import describe_model
+from sr_hub.cli_verify import _Row
 from sr_hub.generator import save_weights
 from sr_hub.hub_files import HubOptions
 from sr_hub.loopback_hub import LoopbackHub
@@ -181,6 +183,14 @@ def test_verify_says_what_is_missing(
     assert "LR images must be as in the card, as published, got bicubic, seed 0" in error(
         model, "--data", tmp_path / "sets"
     )
+
+
+@pytest.mark.parametrize(
+    ("claimed", "measured", "differs"),
+    [(30.0, 30.01, False), (30.0, 30.03, True), (math.inf, math.inf, False), (math.inf, 90.0, True)],
+)
+def test_when_a_score_differs(claimed: float, measured: float, differs: bool) -> None:
+    assert _Row("a flat picture, hit exactly", "psnr", claimed, measured).differs == differs
 
 
 def test_inspect_tells_what_a_model_is(
