@@ -36,11 +36,14 @@ class Animation:
         frames: ``(H, W, 4)`` uint8 each, complete: nothing shines through from the frame before.
         durations: Milliseconds of each.
         loops: Times it is shown, 0 for ever.
+        poster: Whether the first frame is none of the animation: APNG has a picture for programs that show
+            stills only.
     """
 
     frames: list[np.ndarray]
     durations: list[int]
     loops: int
+    poster: bool = False
 
 
 def is_animated(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> bool:
@@ -75,7 +78,8 @@ def read_animation(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
             frame = np.asarray(Image.fromarray(_samples(image)).convert("RGBA"))
             frames.append(np.ascontiguousarray(turn_upright(frame, orientation)))
             durations.append(round(float(image.info.get("duration", 0))))
-        return Animation(frames, durations, _loops(image))
+        poster = count > 1 and bool(getattr(image, "default_image", False))
+        return Animation(frames, durations, _loops(image), poster)
 
 
 def write_animation(picture: Picture, animation: Animation, path: str | os.PathLike[str]) -> None:
@@ -97,7 +101,10 @@ def write_animation(picture: Picture, animation: Animation, path: str | os.PathL
     if known.name == "PNG" and picture.xmp:
         metadata["pnginfo"] = PngImagePlugin.PngInfo()
         metadata["pnginfo"].add_itxt("XML:com.adobe.xmp", picture.xmp.decode("utf-8", "replace"))
-    first, *rest = (to_pil(Picture(frame)) for frame in animation.frames)
+    shown = slice(1 if animation.poster else 0, None)
+    still = animation.poster and known.name == "PNG"
+    kept = animation.frames if still else animation.frames[shown]
+    first, *rest = (to_pil(Picture(frame)) for frame in kept)
     try:
         with whole_file(path) as file:
             first.save(
@@ -105,7 +112,8 @@ def write_animation(picture: Picture, animation: Animation, path: str | os.PathL
                 format=known.name,
                 save_all=True,
                 append_images=rest,
-                duration=animation.durations,
+                duration=animation.durations[shown],
+                **({"default_image": True} if still else {}),
                 **_loop_option(animation.loops, known.name),
                 **metadata,
                 **_OPTIONS[known.name],

@@ -297,6 +297,24 @@ def test_a_gif_that_is_shown_once_stays_so(tmp_path: Path, generator: SRGenerato
     assert read_animation(tmp_path / "b.gif").loops == 1
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_a_picture_for_programs_without_animation_is_no_frame(
+    tmp_path: Path, generator: SRGenerator, suffix: str
+) -> None:
+    still, *frames = (Image.new("RGB", (6, 4), color) for color in ("black", "red", "blue"))
+    still.save(
+        tmp_path / "a.png", save_all=True, default_image=True, append_images=frames, duration=[100, 300]
+    )
+    enlarge(generator, tmp_path / "a.png", tmp_path / f"b{suffix}", Settings(animated=True))
+    animation = read_animation(tmp_path / f"b{suffix}")
+    assert animation.poster == (suffix == ".png")
+    assert animation.durations[animation.poster :] == [100, 300]
+    colors = [frame[8, 12, :3].argmax() for frame in animation.frames[animation.poster :]]
+    assert colors == [0, 2] and len(animation.frames) == 2 + animation.poster
+    if animation.poster:
+        assert animation.frames[0][..., :3].max() < 60
+
+
 @pytest.mark.parametrize("suffix", [".webp", ".png"])
 def test_frames_are_turned_upright(tmp_path: Path, generator: SRGenerator, suffix: str) -> None:
     frames = [Image.new("RGB", (6, 4), color) for color in ("red", "blue")]
