@@ -60,7 +60,9 @@ class TrainConfig:
     adversarial_steps: int = option(20_000, "steps of phase 2, content and adversarial loss; 0 skips it")
     batch_size: int = option(16, "images a step, over all processes, phase 1")
     patch_size: int = option(48, "side of the lr crops in LR pixels, phase 1")
-    pixel_loss: Literal["l1", "charbonnier", "mse"] = option("l1", "loss of phase 1")
+    pixel_loss: Literal["l1", "charbonnier", "mse", "log_mse"] = option(
+        "l1", "loss of phase 1; log_mse is the one that PSNR is a mean of"
+    )
     optimizer: Literal["muon", "adam"] = option(
         "muon", "phase 1: orthogonalised momentum for convolutions, or Adam for all"
     )

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -48,12 +49,16 @@ def test_pixel_losses_by_hand() -> None:
     assert pixel_loss(sr, hr, "mse").item() == pytest.approx((0.09 + 0.16) / 2)
     expected = ((0.09 + 1e-6) ** 0.5 + (0.16 + 1e-6) ** 0.5) / 2
     assert pixel_loss(sr, hr, "charbonnier").item() == pytest.approx(expected)
+    pair = torch.cat([sr, hr + 0.01]), torch.cat([hr, hr])
+    expected = (math.log(1 + 0.125 / 1e-5) + math.log(1 + 1e-4 / 1e-5)) / 2
+    assert pixel_loss(*pair, "log_mse").item() == pytest.approx(expected)
+    assert pixel_loss(hr, hr, "log_mse").item() == 0
 
 
 def test_pixel_loss_rejects() -> None:
     with pytest.raises(ValueError, match="one shape, got"):
         pixel_loss(torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 5), "l1")
-    with pytest.raises(ValueError, match="l1, charbonnier or mse, got 'l2'"):
+    with pytest.raises(ValueError, match="l1, charbonnier, mse or log_mse, got 'l2'"):
         pixel_loss(torch.rand(1), torch.rand(1), "l2")
 
 
