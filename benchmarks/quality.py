@@ -3,7 +3,7 @@
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ SLOW = 3.0
 class Result:
     """What one contender got: means over the pictures of PSNR-Y (dB) and LPIPS, median time, peak memory.
 
+    ``vgg19`` is the mean of `benchmarks.damages.VGG19Distance` where that was asked for.
     ``seconds`` are per output megapixel, the median over pictures and rounds; ``quartiles`` their spread.
     ``peak_memory`` is of its whole process, in bytes. ``error`` says why there are no numbers.
     """
@@ -38,10 +39,11 @@ class Result:
     peak_memory: int | None = None
     timings: int = 0
     error: str | None = None
+    vgg19: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields."""
-        return asdict(self)
+        """Its fields, ``vgg19`` where it was measured."""
+        return {name: value for name, value in asdict(self).items() if name != "vgg19" or value is not None}
 
 
 @dataclass
@@ -50,6 +52,7 @@ class _Tally:
 
     psnr_y: list[float] = field(default_factory=list)
     lpips: list[float] = field(default_factory=list)
+    vgg19: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     peak_memory: int = 0
 
@@ -61,6 +64,7 @@ def compare(
     lpips: LPIPS | None,
     folder: Path,
     rounds: int = 3,
+    vgg19: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> list[Result]:
     """Lets all contenders enlarge each picture in turn, ``rounds`` times.
 
@@ -71,6 +75,7 @@ def compare(
         folder: For pictures in passing.
         rounds: How often each picture is enlarged; the first is not timed for the first picture, as libraries
             make themselves ready then.
+        vgg19: Measures that distance too.
     """
     workers = [Worker(contender) for contender in contenders]
     tallies = [_Tally() for _ in contenders]
@@ -96,6 +101,8 @@ def compare(
                 if lpips is not None:
                     with torch.inference_mode():
                         tally.lpips.append(lpips(sr, hr).item())
+                if vgg19 is not None:
+                    tally.vgg19.append(vgg19(sr, hr).item())
     for worker in workers:
         worker.close()
     return [
@@ -112,6 +119,7 @@ def _result(contender: Contender, worker: Worker, tally: _Tally) -> Result:
         contender.name,
         psnr_y=statistics.fmean(tally.psnr_y),
         lpips=statistics.fmean(tally.lpips) if tally.lpips else None,
+        vgg19=statistics.fmean(tally.vgg19) if tally.vgg19 else None,
         seconds=statistics.median(tally.seconds),
         quartiles=(low, high),
         peak_memory=tally.peak_memory,
