@@ -17,9 +17,10 @@ from sr_hub.generator import SRGenerator
 from sr_hub.inference import choose_dtype, upscale
 from sr_hub.licenses import check_license
 from sr_hub.model_card import RESULTS_FOLDER, CardOptions, Speed, told_legs, write_card
-from sr_hub.run_folder import CONFIG_FILE, own_pictures
+from sr_hub.run_folder import own_pictures
 from sr_hub.training_record import (
     RECORD_FILE,
+    SETTINGS_FILE,
     Data,
     Leg,
     describe_run,
@@ -101,7 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _leg_of(run_folder: Path) -> Leg:
-    config = TrainConfig.load(run_folder / CONFIG_FILE)
+    config = TrainConfig.load(run_folder / SETTINGS_FILE)
     data = Data()
     if Path(config.data).is_dir():
         sizes = []

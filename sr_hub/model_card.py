@@ -448,6 +448,7 @@ def _leg_row(leg: Leg) -> dict[str, str | int | None]:
         "versions": ", ".join(f"{package} {version}" for package, version in leg.versions.items()),
         "validation": validation,
         "command": leg.command,
+        "afterwards": leg.afterwards,
     }
 
 

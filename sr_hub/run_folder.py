@@ -7,9 +7,8 @@ from typing import Literal
 
 from sr_hub.config import TrainConfig
 from sr_hub.model_card import PICTURE_FILE
+from sr_hub.training_record import METRICS_FILE, SETTINGS_FILE
 
-CONFIG_FILE = "train_config.json"
-METRICS_FILE = "metrics.jsonl"
 MODEL_FOLDER = "model"
 
 PHASES: tuple[Literal["pixel", "adversarial"], ...] = ("pixel", "adversarial")
@@ -35,7 +34,7 @@ def check_settings(run: Path, config: TrainConfig) -> None:
     Raises:
         ValueError: If one that changes the weights is another.
     """
-    path = run / CONFIG_FILE
+    path = run / SETTINGS_FILE
     if not path.exists() or not has_begun(run):
         return
     before, now = TrainConfig.load(path).without_token(), config.without_token()

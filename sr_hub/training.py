@@ -30,8 +30,6 @@ from sr_hub.phases import AdversarialPhase, Phase, PixelPhase, check_adversarial
 from sr_hub.precision import resolve_precision
 from sr_hub.pretrained import read_weights
 from sr_hub.run_folder import (
-    CONFIG_FILE,
-    METRICS_FILE,
     MODEL_FOLDER,
     PHASES,
     check_settings,
@@ -41,7 +39,16 @@ from sr_hub.run_folder import (
     trim_metrics,
 )
 from sr_hub.sheet import CentreCrops, save_sheet
-from sr_hub.training_record import RECORD_FILE, Data, describe_run, legs_before, this_machine, write_record
+from sr_hub.training_record import (
+    METRICS_FILE,
+    RECORD_FILE,
+    SETTINGS_FILE,
+    Data,
+    describe_run,
+    legs_before,
+    this_machine,
+    write_record,
+)
 from sr_hub.whole_files import sole_user
 
 logger = logging.getLogger(__name__)
@@ -370,7 +377,7 @@ class _Run:
             if not has_begun(self.folder):  # those there are of a start that came to nothing
                 for sheet in sheets(self.folder):
                     sheet.unlink()
-            self.config.save(self.folder / CONFIG_FILE)
+            self.config.save(self.folder / SETTINGS_FILE)
         if self.config.tensorboard and self.rank == 0:
             from torch.utils.tensorboard import SummaryWriter
 

@@ -20,6 +20,9 @@ from sr_hub.hub_files import HubOptions
 from sr_hub.pretrained import BUNDLED, DEFAULT_FIDELITY, find_beside, find_model
 
 RECORD_FILE = "training_record.json"
+# Of a run folder:
+SETTINGS_FILE = "train_config.json"
+METRICS_FILE = "metrics.jsonl"
 
 _PATHS = ("data", "out", "validation", "init", "vgg", "lpips")
 _NOT_OF_THE_RUN = {"license", "data_statement", "push_to_hub", "hub_model_id", "hub_private_repo"}
@@ -73,7 +76,10 @@ class Start:
 
 @dataclass(frozen=True)
 class Leg:
-    """One training run. ``steps`` are those done, by phase; None stands for what was not recorded."""
+    """One training run. ``steps`` are those done, by phase; None stands for what was not recorded.
+
+    ``afterwards`` is what was made of its weights by hand, such as a mean with others, if anything was.
+    """
 
     command: str
     settings: dict[str, Any]
@@ -86,6 +92,7 @@ class Leg:
     license: str | None
     validation: Validation | None
     start: Start | None
+    afterwards: str | None = None
 
 
 def this_machine(device: torch.device, processes: int = 1) -> Machine:
@@ -111,12 +118,12 @@ def describe_run(
         FileNotFoundError: If the folder lacks one of the two files.
         ValueError: If one of them is broken.
     """
-    for file in ("train_config.json", "metrics.jsonl"):
+    for file in (SETTINGS_FILE, METRICS_FILE):
         if not (folder / file).is_file():
             raise FileNotFoundError(f"{folder} must be a run folder with {file}, which is not there")
-    config = TrainConfig.load(folder / "train_config.json")
+    config = TrainConfig.load(folder / SETTINGS_FILE)
     try:
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (folder / METRICS_FILE).read_text().splitlines()]
     except json.JSONDecodeError as error:
         raise ValueError(f"{folder / 'metrics.jsonl'} must hold JSON lines, got: {error}") from error
     steps: dict[str, int] = {}

@@ -1,5 +1,6 @@
 """Cards of real model folders: every fact in its place, nothing made up, nothing left open."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ def test_parameters_and_multiply_adds_are_those_of_the_network(folder: Path) -> 
 def test_every_leg_is_told(folder: Path) -> None:
     start = Start("jane/older", True, 0.25, "ab" * 32)
     second = leg(start=start, seed=8, data=Data("More | photos", None, None), hours=None, machine=None)
+    second = dataclasses.replace(second, afterwards="Mean with | another.")
     write_record(folder / "training_record.json", [leg(), second])
     card = render_card(folder)
     for text in (
@@ -93,8 +95,10 @@ def test_every_leg_is_told(folder: Path) -> None:
         "python train.py --data photos --seed 7",
         f"`jane/older`, SHA-256 of its weights `{'ab' * 32}`, fidelity 0.25", "| Images | not counted |",
         "| Time | not recorded |", "| Machine | not recorded |", "Licence of the weights | apache-2.0 |",
+        r"| Afterwards | Mean with \| another. |",
     ):  # fmt: skip
         assert text in card, text
+    assert card.count("| Afterwards |") == 1
     data = ModelCard(card).data
     assert data.license == "apache-2.0" and data.base_model == ["jane/older"]
     nearest = leg(start=Start("jane/newer", True, None, "cd" * 32))

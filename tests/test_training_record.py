@@ -1,5 +1,6 @@
 """Records on disk: what is written is what is read."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -24,6 +25,16 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path, validation: Validation | 
     write_record(tmp_path / "record.json", [leg(validation)])
     assert "Infinity" not in (tmp_path / "record.json").read_text()
     assert read_record(tmp_path / "record.json") == [leg(validation)]
+
+
+def test_what_was_done_after_a_run_is_told_and_need_not_be_there(tmp_path: Path) -> None:
+    blended = dataclasses.replace(leg(None), afterwards="A tenth of another.")
+    write_record(tmp_path / "record.json", [leg(None), blended])
+    assert read_record(tmp_path / "record.json") == [leg(None), blended]
+    content = json.loads((tmp_path / "record.json").read_text())
+    del content["legs"][0]["afterwards"]  # as in records from before
+    (tmp_path / "record.json").write_text(json.dumps(content))
+    assert read_record(tmp_path / "record.json") == [leg(None), blended]
 
 
 def test_an_infinite_psnr_is_null_in_the_file(tmp_path: Path) -> None:
