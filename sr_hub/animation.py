@@ -19,7 +19,7 @@ from sr_hub.images import (
     reason_of,
     to_pil,
 )
-from sr_hub.pixels import pixels_from_pil
+from sr_hub.pixels import pixels_from_pil, round_to
 from sr_hub.whole_files import whole_file
 
 ANIMATED = ("GIF", "WEBP", "PNG")
@@ -137,5 +137,5 @@ def _loop_option(loops: int, name: str) -> dict[str, int]:
 
 
 def _samples(image: Image.Image) -> np.ndarray:
-    pixels = pixels_from_pil(image).pixels
+    pixels = round_to(np.uint8, pixels_from_pil(image).pixels)
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels

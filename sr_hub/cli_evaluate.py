@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from sr_hub.degradations import DEGRADATIONS
+from sr_hub.folders import shown
 from sr_hub.measuring import measure
 from sr_hub.metrics import LPIPS
 from sr_hub.precision import PRECISIONS
@@ -73,10 +74,10 @@ def run(arguments: argparse.Namespace) -> None:
         lpips=lpips,
         observers=(worst,),
     )
-    print(result.to_markdown(), end="")
     for path, text in ((arguments.json, result.to_json()), (arguments.markdown, result.to_markdown())):
         if path is not None:
             with whole_file(path) as file:
-                file.write(text.encode())
+                file.write(text.encode("utf-8", "backslashreplace"))  # names of files may be no UTF-8
     if arguments.worst is not None:
         save_sheet(arguments.worst, worst.rows)
+    print("\n".join(map(shown, result.to_markdown().splitlines())))

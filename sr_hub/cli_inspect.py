@@ -7,6 +7,7 @@ from typing import Any
 
 from safetensors import safe_open
 
+from sr_hub.folders import shown
 from sr_hub.generator import SRGenerator
 from sr_hub.hub_files import HubOptions
 from sr_hub.model_card import CARD_FILE, CardOptions, license_in_card, license_of
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        print(f"{name:{width}}  {'not stated' if value is None else value}")
+        print(f"{shown(name):{width}}  {'not stated' if value is None else shown(value)}")
 
 
 def describe_picture(path: str) -> dict[str, Any]:

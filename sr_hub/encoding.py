@@ -12,10 +12,12 @@ from PIL import Image
 from sr_hub.exif import tiff_entries
 from sr_hub.images import ImageError, Picture, metadata_of, reason_of, restore_range
 from sr_hub.pixels import join_alpha, round_to
+from sr_hub.png_chunks import other_than_srgb
 from sr_hub.strip_writers import PngWriter, StripWriter, TiffWriter
 from sr_hub.whole_files import whole_file
 
 _LONGEST_SEGMENT = 65502  # of JPEG, less its own names
+_CODESTREAMS = (".j2k", ".j2c", ".jpc")  # of JPEG 2000, without the boxes around it
 _LARGEST_DENSITY = 65535  # of JPEG, pixels per inch
 
 
@@ -92,12 +94,15 @@ def writable_format(path: str | os.PathLike[str]) -> Format:
         ImageError: If the suffix names no format that can be written.
     """
     suffix = Path(path).suffix.lower()
-    name = Image.registered_extensions().get(suffix, "")
+    name = "" if suffix == ".pfm" else Image.registered_extensions().get(suffix, "")  # of floats, for Pillow
     if name not in _FORMATS or name not in Image.SAVE:
         raise ImageError(
             f"{path}: expected a suffix of {', '.join(sorted(_FORMATS))}, got {suffix or 'none'}"
         )
-    return _FORMATS[name]
+    known = _FORMATS[name]
+    if suffix in _CODESTREAMS:  # what Pillow goes by is the file's name, which here is a temporary one
+        return replace(known, options=(*known.options, ("no_jp2", True)))
+    return known
 
 
 def check_fits(path: str | os.PathLike[str], height: int, width: int) -> Format:
@@ -135,7 +140,7 @@ def cannot_keep(picture: Picture, path: str | os.PathLike[str]) -> list[str]:
         lost.append("GIF holds 256 colours, each visible or not: the others are dithered")
     if not known.metadata and (picture.icc_profile or picture.exif or picture.xmp):
         lost.append(f"{known.name} holds no colour profile, EXIF or XMP: they are dropped")
-    if known.name != "PNG" and any(name in (b"cICP", b"cHRM") for name, _ in picture.png_color):
+    if known.name != "PNG" and other_than_srgb(picture.png_color):
         lost.append(f"{known.name} holds no colour chunks of PNG: the colours are taken for sRGB")
     if _too_large(picture, known):
         lost.append(f"{' and '.join(_too_large(picture, known))} too large for {known.name}: dropped")

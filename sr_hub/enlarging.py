@@ -10,13 +10,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sr_hub.animation import Animation, is_animated, read_animation, write_animation
+from sr_hub.animation import ANIMATED, Animation, is_animated, read_animation, write_animation
 from sr_hub.consistency import Consistent, share_consistent
 from sr_hub.encoding import cannot_keep, write_picture, write_strips
 from sr_hub.ensemble import DihedralEnsemble
-from sr_hub.fitting import PIXEL_BYTES, check_input, check_result
+from sr_hub.fitting import (
+    FRAME_BYTES,
+    PIXEL_BYTES,
+    WRITTEN_FRAME_BYTES,
+    check_frames,
+    check_input,
+    check_result,
+)
 from sr_hub.folders import Job, fingerprint, is_done, note_done
-from sr_hub.images import MAX_PIXELS, ImageError, Picture, read_picture
+from sr_hub.images import FIRST_FRAME_ONLY, MAX_PIXELS, ImageError, Picture, read_picture
 from sr_hub.inference import Progress
 from sr_hub.memory import is_memory_error
 from sr_hub.provenance import add_provenance, hash_weights, program_name
@@ -118,10 +125,14 @@ class Enlarger:
             with Image.open(job.source) as image:
                 height, width = self.settings.target_size(image.height, image.width, self._scale)
                 source = PIXEL_BYTES * image.height * image.width
+                many = self.settings.animated and image.format in ANIMATED
+                frames = int(getattr(image, "n_frames", 1)) if many else 1
         except Image.DecompressionBombError:
             return self.memory_under_way  # alone
         except Exception:  # hostile bytes; reading it will tell
             return 0
+        if frames > 1:
+            return frames * (FRAME_BYTES * source // PIXEL_BYTES + WRITTEN_FRAME_BYTES * height * width)
         return source + min(12 * height * width, 3 * self._strip_bytes)
 
     def read(self, job: Job) -> Loaded | None:
@@ -145,7 +156,15 @@ class Enlarger:
         picture = read_picture(job.source, max_pixels=most)
         if not (self.settings.animated and is_animated(job.source, max_pixels=most)):
             return Loaded(picture, content)
-        return Loaded(replace(picture, notices=()), content, read_animation(job.source, max_pixels=most))
+        height, width = picture.pixels.shape[:2]
+        frames = check_frames(job.source, most, self.limits.memory)
+        size = self.settings.target_size(height, width, self._scale)
+        check_result(job.target, size, frames, self.limits.memory)
+        said = tuple(notice for notice in picture.notices if notice != FIRST_FRAME_ONLY)
+        if picture.pixels.dtype != np.uint8:
+            said += ("frames are written with 8 bits per sample: 16-bit samples are rounded",)
+        animation = read_animation(job.source, max_pixels=most)
+        return Loaded(replace(picture, notices=said), content, animation)
 
     def make(
         self, job: Job, loaded: Loaded | None, progress: Progress | None = None, *, hold: bool = False

@@ -9,7 +9,12 @@ from sr_hub.images import ImageError, open_image
 PIXEL_BYTES, _DEEP_PIXEL_BYTES = 12, 28
 """Bytes that reading takes for each pixel, at its peak, with 8 and with 16 bits per sample; measured."""
 
-_FRAME_BYTES = 8  # for each pixel of each frame that is written
+FRAME_BYTES = 4
+"""For each pixel of each frame that is read."""
+
+WRITTEN_FRAME_BYTES = 8
+"""For each pixel of each frame that is written."""
+
 _LEAST_MEMORY = 2**24  # bytes that reading may take in any case
 
 
@@ -29,6 +34,23 @@ def check_input(path: Path, max_pixels: int, memory: int) -> None:
         )
 
 
+def check_frames(path: Path, max_pixels: int, memory: int) -> int:
+    """The number of frames of an animation, which is refused where they would not fit into `memory` bytes.
+
+    Raises:
+        ImageError: If they would not, or as `sr_hub.images.open_image`.
+    """
+    with open_image(path, max_pixels=max_pixels) as image:
+        frames, size = int(getattr(image, "n_frames", 1)), f"{image.width}x{image.height}"
+        needed = FRAME_BYTES * frames * image.width * image.height
+    if needed > max(memory, _LEAST_MEMORY):
+        raise ImageError(
+            f"{path}: {frames} frames of {size} need {needed / 2**30:.2f} GiB of memory to be read, expected "
+            f"at most {memory / 2**30:.2f}; raise --max-memory"
+        )
+    return frames
+
+
 def check_result(path: Path, size: tuple[int, int], frames: int, memory: int) -> None:
     """Refuse a result that its format cannot hold, or whose encoder would not fit into `memory` bytes.
 
@@ -43,7 +65,7 @@ def check_result(path: Path, size: tuple[int, int], frames: int, memory: int) ->
     """
     height, width = size
     known = check_fits(path, height, width)
-    needed = (known.memory if frames == 1 else _FRAME_BYTES * frames) * height * width
+    needed = (known.memory if frames == 1 else WRITTEN_FRAME_BYTES * frames) * height * width
     if needed > memory:
         what = f"{known.name} needs" if frames == 1 else f"{frames} frames need"
         raise ImageError(

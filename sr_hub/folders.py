@@ -87,7 +87,7 @@ def plan_folder(source: Path, target: Path) -> Plan:
         raise ImageError(f"{target}: expected another folder than the input, got the input itself")
     plan = Plan()
     taken: dict[Path, str] = {}
-    files = list(_files_of(source, target))
+    files = _files_of(source, target, plan)
     inputs = {path.resolve() for path in files}
     for path in files:
         name = path.relative_to(source).as_posix()
@@ -206,24 +206,59 @@ def _note(job: Job, content: str, settings: str) -> dict[str, object]:
     }
 
 
-def _files_of(source: Path, target: Path) -> Iterator[Path]:
-    """All files of the tree, through links to folders, too; without those of an output folder inside it."""
+def _files_of(source: Path, target: Path, plan: Plan) -> list[Path]:
+    """All files of the tree, through links to folders, too, sorted; not those of an output folder inside it.
+
+    What cannot be read goes into `plan`.
+    """
     inside = target.resolve()
     apart = inside in source.resolve().parents
     files = []
-    for folder, subfolders, names in os.walk(source, followlinks=True):
-        around = Path(folder).resolve()
-        kept = [name for name in subfolders if name != RECORDS and not _leads_up(around, around / name)]
-        subfolders[:] = kept
-        files += [Path(folder, name) for name in names]
-    for path in sorted(files):
-        if path.is_file() and (apart or inside not in path.resolve().parents):
-            yield path
+    for path in sorted(_walk(source, plan)):
+        if path.is_file():
+            if apart or inside not in path.resolve().parents:
+                files.append(path)
+        elif path.is_symlink() and _is_picture(path):
+            plan.failed[path.relative_to(source).as_posix()] = "a link to a file that is not there"
+    return files
 
 
-def _leads_up(around: Path, folder: Path) -> bool:
-    """Whether a folder inside `around` is a link to that or to one around it: a loop."""
-    return folder.is_symlink() and folder.resolve() in (around, *around.parents)
+def _walk(source: Path, plan: Plan) -> Iterator[Path]:
+    """What is no folder in the tree, in any order.
+
+    A link to a folder is followed where it leads out of the tree. One that leads back to where the way came
+    from is a loop; pictures of another folder of the tree are made where they lie.
+    """
+    root = source.resolve()
+    waiting: list[tuple[Path, tuple[Path, ...]]] = [(source, ())]  # folders, and those whose links led there
+    while waiting:
+        folder, way = waiting.pop()
+        around = folder.resolve()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            name = folder.relative_to(source).as_posix()
+            plan.failed[f"{name}/"] = f"a folder that cannot be read: {error.strerror}"
+            continue
+        for entry in entries:
+            path = folder / entry.name
+            if not path.is_dir():
+                yield path
+            elif entry.name == RECORDS:
+                continue
+            elif not path.is_symlink():
+                waiting.append((path, way))
+            else:
+                place = path.resolve()
+                if any(place in (passed, *passed.parents) for passed in (*way, around)):
+                    continue
+                if root in place.parents:
+                    name = path.relative_to(source).as_posix()
+                    plan.skipped[f"{name}/"] = (
+                        "a link to a folder of the input, whose pictures are made there"
+                    )
+                else:
+                    waiting.append((path, (*way, around)))
 
 
 def target_name(source: Path) -> str:

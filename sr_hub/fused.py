@@ -144,5 +144,5 @@ def add_nearest(residual: Tensor, lr: Tensor, *, gain: float = 1.0) -> Tensor:
     """
     sub_pixels = residual.shape[-3] * residual.shape[-2]
     rows = residual.to(torch.float32, copy=True).reshape(-1, 3 * sub_pixels)
-    spread = torch.eye(3, device=lr.device).repeat(1, sub_pixels)
+    spread = torch.eye(3, dtype=torch.float32, device=lr.device).repeat(1, sub_pixels)
     return rows.addmm_(lr.reshape(-1, 3), spread, beta=gain).view(residual.shape)

@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from sr_hub.png_chunks import read_color_chunks
 MAX_PIXELS = 178_956_970
 """Largest input, in pixels: Pillow's own limit against decompression bombs."""
 
+FIRST_FRAME_ONLY = "only the first of its frames is used"
+"""A notice of `Picture`."""
 
 PLUGINS = dict.fromkeys((".heic", ".heif", ".hif"), "pillow-heif") | {".jxl": "pillow-jxl-plugin"}
 """Suffixes of pictures that Pillow opens with the help of another package, and its name."""
@@ -100,11 +103,10 @@ def open_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -
     max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
     path = Path(path)
     if not path.is_file():
-        raise ImageError(
-            f"{path}: expected an image file, got {'a folder' if path.is_dir() else 'no such file'}"
-        )
+        got = "a folder" if path.is_dir() else "a pipe or device" if path.exists() else "no such file"
+        raise ImageError(f"{path}: expected an image file, got {got}")
     try:
-        with _bomb_limit(max_pixels), Image.open(path, formats=_readable_formats()) as image:
+        with _bomb_limit.at(max_pixels), Image.open(path, formats=_readable_formats()) as image:
             yield image
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
@@ -167,17 +169,45 @@ def metadata_of(picture: Picture) -> dict[str, Any]:
     return {name: getattr(picture, name) for name in ("icc_profile", "exif", "xmp", "dpi")}
 
 
-@contextlib.contextmanager
-def _bomb_limit(pixels: int) -> Iterator[None]:
-    """Pillow's own limit, which decoders of nested pictures ask. It is one for the whole process."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = -(-pixels // 2)  # a warning here, an error at twice as many
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+class _BombLimit:
+    """Pillow's own limit, which decoders of nested pictures ask, while at least one thread reads.
+
+    It is one for the whole process, as are the filters of warnings: the widest that is asked for holds, and
+    what was there before comes back when the last thread is done.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: list[int] = []
+        self._before: int | None = None
+        self._warnings = warnings.catch_warnings()
+
+    @contextlib.contextmanager
+    def at(self, pixels: int) -> Iterator[None]:
+        """While the block runs, pictures of `pixels` can be opened."""
+        with self._lock:
+            if not self._asked:
+                self._before, self._warnings = Image.MAX_IMAGE_PIXELS, warnings.catch_warnings()
+                self._warnings.__enter__()
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            self._asked.append(pixels)
+            self._set()
+        try:
             yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+        finally:
+            with self._lock:
+                self._asked.remove(pixels)
+                if self._asked:
+                    self._set()
+                else:
+                    Image.MAX_IMAGE_PIXELS = self._before
+                    self._warnings.__exit__(None, None, None)
+
+    def _set(self) -> None:
+        Image.MAX_IMAGE_PIXELS = -(-max(self._asked) // 2)  # a warning there, an error at twice as many
+
+
+_bomb_limit = _BombLimit()
 
 
 def _installed() -> set[str]:
@@ -226,7 +256,7 @@ def _from_pil(image: Image.Image, max_pixels: int, path: Path | None = None) -> 
     stored = deep_color.raw_mode(image)
     notices = []
     if getattr(image, "is_animated", False):  # counting the frames would decode them all
-        notices.append("only the first of its frames is used")
+        notices.append(FIRST_FRAME_ONLY)
     image.load()
     decoded = pixels_from_pil(_with_scaled_key(image, stored))
     pixels = decoded.pixels

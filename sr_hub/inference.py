@@ -274,7 +274,7 @@ def _run(
             progress(index * total + done, len(sources) * total)
 
     by_strips = sources[0].shape[1] in (1, 3) and _by_strips(network)
-    with torch.inference_mode(), freed_memory_kept():
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False), freed_memory_kept():
         for index, (source, target) in enumerate(zip(sources, targets, strict=True)):  # noqa: B007
             if by_strips:
                 _run_strips(network, source, target, tile_size, report, device=device, grey=grey)

@@ -5,6 +5,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 _COLOR = (b"cICP", b"sRGB", b"gAMA", b"cHRM", b"mDCV", b"cLLI")
+_SRGB = {  # what these chunks say of sRGB
+    b"cICP": bytes((1, 13, 0, 1)),
+    b"gAMA": struct.pack(">I", 45455),
+    b"cHRM": struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000),
+}
 _LONGEST = 64  # bytes of such a chunk, and more
 
 
@@ -27,6 +32,19 @@ def read_color_chunks(file: BinaryIO) -> tuple[tuple[bytes, bytes], ...]:
             length = 0
         file.seek(length + 4, 1)
     return tuple(found)
+
+
+def other_than_srgb(chunks: tuple[tuple[bytes, bytes], ...]) -> bool:
+    """Whether chunks of `read_color_chunks` say that the samples are in other colours than sRGB's.
+
+    By the order of precedence of PNG's third edition, section 4.3: cICP, sRGB, then gAMA and cHRM.
+    """
+    said = dict(chunks)
+    if b"cICP" in said:
+        return said[b"cICP"] != _SRGB[b"cICP"]
+    if b"sRGB" in said:
+        return False
+    return any(said.get(name, _SRGB[name]) != _SRGB[name] for name in (b"gAMA", b"cHRM"))
 
 
 def has_late_text(path: Path) -> bool:

@@ -103,7 +103,7 @@ def open_rows(
             return None
         try:
             rows = _open(path)
-        except pyvips.Error:
+        except (pyvips.Error, UnicodeEncodeError):  # the latter of a name that is no UTF-8
             return None  # which Pillow may read, or tell why not
         if (rows.height, rows.width, rows.bands) != shape or rows.format not in _DTYPES:
             return None

@@ -8,6 +8,8 @@ from sr_hub.inference import Precision
 from sr_hub.memory import available_memory
 from sr_hub.pretrained import DEFAULT_FIDELITY, ModelFiles, bundled_models
 
+_LARGEST = 10**9
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -40,8 +42,8 @@ class Settings:
             raise ValueError("scale cannot be asked for together with width or height")
         for name in ("scale", "width", "height"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
+            if value is not None and not 0 < value < _LARGEST:
+                raise ValueError(f"{name} must be above 0 and below {_LARGEST:,}, got {value}")
 
     def target_size(self, height: int, width: int, scale: int) -> tuple[int, int]:
         """Height and width of the result of a picture, by a generator that enlarges `scale` times."""

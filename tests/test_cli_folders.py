@@ -219,13 +219,20 @@ def test_names_of_every_kind_are_one_line_each(tmp_path: Path, model: Path) -> N
     done = subprocess.run(command(model, source, target), env=environment, capture_output=True, timeout=60)
     out, err = done.stdout.decode(), done.stderr.decode()
     assert done.returncode == 1 and "Traceback" not in err
-    assert f"{len(names)} enlarged, 0 done before, 2 failed, 1 skipped" in out
-    assert [line for line in err.splitlines() if not line.startswith(f"sr-hub: {source}/bad")] == []
+    assert f"{len(names)} enlarged, 0 done before, 4 failed, 1 skipped" in out
+    links = [f"{name}.png: a link to a file that is not there" for name in ("nowhere", "self")]
+    others = [line for line in (out + err).splitlines() if any(link in line for link in links)]
+    assert len(others) == 2
+    assert [line for line in err.splitlines() if not line.startswith(f"sr-hub: {source}/bad")] == (
+        [line for line in err.splitlines() if line in others]
+    )
     assert "bad\\nnews.png: expected an image file, got a file of unknown" in err and "bad\\udcff.png" in err
     for name in names:
         assert read_picture(target / name).pixels.shape == (8, 12, 3)
     lines = [json.loads(line) for line in (target / "errors.jsonl").read_text().splitlines()]
-    assert sorted(line["file"] for line in lines if line["status"] == "failed") == sorted(bad)
+    assert sorted(line["file"] for line in lines if line["status"] == "failed") == sorted(
+        [*bad, "nowhere.png", "self.png"]
+    )
     assert all("\n" not in line["reason"] for line in lines)
 
 
