@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,18 @@ def test_writes_the_scores_of_the_evaluator(
     assert capsys.readouterr().out == (tmp_path / "s.md").read_text()
     with Image.open(tmp_path / "w.png") as sheet:
         assert sheet.size == (3 * 60 + 8, 14 + 3 * (14 + 48 + 4))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_no_utf8_cost_no_scores(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    shutil.copy(data / "0.png", tmp_path / "data" / os.fsdecode(b"b\xff.png"))
+    run(model, "--data", tmp_path / "data", "--json", tmp_path / "s.json", "--markdown", tmp_path / "s.md")
+    assert json.loads((tmp_path / "s.json").read_text())["mean"]["sr"]["psnr_y"] > 0
+    assert "b\\udcff.png" in (tmp_path / "s.md").read_text()
+    assert "b\\udcff.png" in capsys.readouterr().out
 
 
 def test_tiles_do_not_change_scores(

@@ -273,6 +273,56 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path, run: R
     ]
 
 
+def test_folders_that_link_to_each_other_are_read_once(tmp_path: Path, run: Run) -> None:
+    names = ["anna", "ben", "cleo"]
+    for name in names:
+        (tmp_path / "in" / name).mkdir(parents=True)
+        Image.new("RGB", (4, 3)).save(tmp_path / "in" / name / "a.png")
+    for name in names:
+        for other in set(names) - {name}:
+            (tmp_path / "in" / name / other).symlink_to(tmp_path / "in" / other)
+    code, out, _ = run(tmp_path / "in", tmp_path / "out")
+    assert code == 0 and "3 enlarged, 0 done before, 0 failed, 6 skipped" in out
+    assert sorted(name for name in contents(tmp_path / "out") if name.endswith(".png")) == [
+        f"{name}/a.png" for name in names
+    ]
+    assert "anna/ben/" in (tmp_path / "out" / "errors.jsonl").read_text()
+
+
+def test_folders_elsewhere_that_link_to_each_other_end(tmp_path: Path, run: Run) -> None:
+    for name in ("one", "two"):
+        photos(tmp_path / name, 1)
+    (tmp_path / "one" / "two").symlink_to(tmp_path / "two")
+    (tmp_path / "two" / "one").symlink_to(tmp_path / "one")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "one")
+    (tmp_path / "one" / "back").symlink_to(tmp_path / "in")
+    code, out, _ = run(tmp_path / "in", tmp_path / "out")
+    assert code == 0 and out.endswith("2 enlarged, 0 done before, 0 failed, 0 skipped\n")
+
+
+def test_a_folder_that_cannot_be_read_is_told(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos(tmp_path / "in", 1)
+    (tmp_path / "in" / "closed").mkdir()
+    read = os.scandir
+
+    def closed(folder: Path) -> object:  # what root never meets
+        if Path(folder).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return read(folder)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    code, out, _ = run(tmp_path / "in", tmp_path / "out")
+    assert code == 1 and "1 enlarged, 0 done before, 1 failed, 0 skipped" in out
+    assert json.loads((tmp_path / "out" / "errors.jsonl").read_text()) == {
+        "file": "closed/",
+        "status": "failed",
+        "reason": "a folder that cannot be read: Permission denied",
+    }
+
+
 def test_the_longest_names_are_noted_as_done(tmp_path: Path, run: Run) -> None:
     (tmp_path / "in").mkdir()
     Image.new("RGB", (5, 5)).save(tmp_path / "in" / f"{'x' * 251}.png")

@@ -1,6 +1,7 @@
 """One file to another: sizes, memory, provenance, what is dropped."""
 
 import json
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from sr_hub.inference import upscale
 from sr_hub.loopback_hub import LoopbackHub
 from sr_hub.model_card import CardOptions
 from sr_hub.pretrained import DEFAULT_FIDELITY
-from sr_hub.provenance import SOURCE_TYPE, hash_weights, read_provenance
+from sr_hub.provenance import SOURCE_TYPE, add_provenance, hash_weights, read_provenance
 from sr_hub.publishing import PushOptions, push_folder
 from sr_hub.settings import Limits, Model, Settings
 
@@ -141,6 +142,21 @@ def test_frames_that_need_too_much_memory_are_refused(tmp_path: Path, generator:
         )
 
 
+def test_frames_are_refused_before_they_are_read(
+    tmp_path: Path, generator: SRGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [Image.new("L", (400, 300), value) for value in range(40)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    monkeypatch.setattr("sr_hub.enlarging.read_animation", None)
+    animated, limits = Settings(animated=True), Limits(memory=10**7)
+    with pytest.raises(ImageError, match=r"a\.gif: 40 frames of 400x300 need 0\.02 GiB of memory to be read"):
+        enlarge(generator, tmp_path / "a.gif", tmp_path / "b.gif", animated, limits)
+    with pytest.raises(ImageError, match=r"b\.gif: 40 frames need"):
+        enlarge(generator, tmp_path / "a.gif", tmp_path / "b.gif", animated, Limits(memory=2 * 10**8))
+    job = Job("a.gif", tmp_path / "a.gif", tmp_path / "b.gif")
+    assert Enlarger(generator, animated).weigh(job) > 39 * Enlarger(generator).weigh(job) / 4
+
+
 def test_areas_that_take_minutes_are_refused(tmp_path: Path, generator: SRGenerator) -> None:
     Image.new("RGB", (2100, 2000)).save(tmp_path / "a.png")
     with pytest.raises(ImageError, match="JPEG2000 is written up to 67,108,864 pixels, got 8400x8000"):
@@ -219,6 +235,24 @@ def test_inspect_prints_the_provenance(
     assert "a.png: expected a picture that sr-hub wrote" in capsys.readouterr().err
 
 
+def test_inspect_reads_results_of_any_size(
+    tmp_path: Path, generator: SRGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enlarge(generator, photo(tmp_path / "a.png"), tmp_path / "b.png")
+    monkeypatch.setattr("sr_hub.images.MAX_PIXELS", 1000)
+    assert read_provenance(tmp_path / "b.png")
+
+
+def test_inspect_prints_nothing_that_moves_the_cursor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = add_provenance(Picture(np.zeros((4, 4, 3), np.uint8)), {"model": "x\x1b]0;a\x07\nlicense  CC0"})
+    write_picture(picture, tmp_path / "a.png")
+    assert cli.main(["inspect", str(tmp_path / "a.png")]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "\nlicense" not in out
+
+
 def test_broken_provenance_is_named(tmp_path: Path) -> None:
     photo(tmp_path / "a.png", xmp=b"<sr_hub:provenance>{</sr_hub:provenance>")
     with pytest.raises(ImageError, match=r"a\.png: its provenance is broken"):
@@ -257,6 +291,33 @@ def test_stripped_colors_become_srgb(tmp_path: Path, generator: SRGenerator) -> 
     assert blue > 240 and red < 15 and green < 15 and alpha == 200
 
 
+P3 = (b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))
+GAMMA = struct.Struct(">I")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "kept"),
+    [
+        ([P3], True),
+        ([(b"gAMA", GAMMA.pack(100000))], True),
+        ([(b"cICP", bytes((12, 13, 0, 1)))], True),
+        ([(b"gAMA", GAMMA.pack(45455))], False),
+        ([(b"cICP", bytes((1, 13, 0, 1))), P3], False),
+        ([(b"sRGB", b"\0"), P3], False),
+    ],
+)
+def test_chunks_of_other_colors_are_kept_and_said(
+    tmp_path: Path, generator: SRGenerator, chunks: list[tuple[bytes, bytes]], kept: bool
+) -> None:
+    source = photo(tmp_path / "a.png", png_color=tuple(chunks))
+    said = enlarge(generator, source, tmp_path / "b.png", Settings(strip=True))
+    assert ("its colour chunks are kept: they tell of other colours than sRGB's" in said) == kept
+    assert read_picture(tmp_path / "b.png").png_color == (tuple(chunks) if kept else ())
+    lost = "JPEG holds no colour chunks of PNG: the colours are taken for sRGB"
+    for settings in (Settings(), Settings(strip=True)):
+        assert (lost in enlarge(generator, source, tmp_path / "b.jpg", settings)) == kept
+
+
 def test_deep_pictures_keep_the_profile_and_say_so(tmp_path: Path, generator: SRGenerator) -> None:
     write_picture(Picture(np.zeros((4, 4, 3), np.uint16), icc_profile=ICC), tmp_path / "a.png")
     said = enlarge(generator, tmp_path / "a.png", tmp_path / "b.png", Settings(strip=True))
@@ -286,6 +347,15 @@ def test_all_frames_are_enlarged(tmp_path: Path, generator: SRGenerator, suffix:
     if suffix != ".gif":
         assert read_provenance(tmp_path / f"b{suffix}") is not None
     assert "only the first" in enlarge(generator, tmp_path / f"a{suffix}", tmp_path / "c.png")[0]
+
+
+def test_deep_frames_are_rounded_and_said(tmp_path: Path, generator: SRGenerator) -> None:
+    frames = [Image.fromarray(np.full((6, 5), value, np.uint16)) for value in (32767, 1000)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    said = enlarge(generator, tmp_path / "a.png", tmp_path / "b.png", Settings(animated=True))
+    assert said == ("frames are written with 8 bits per sample: 16-bit samples are rounded",)
+    first, second = (frame[0, 0] for frame in read_animation(tmp_path / "a.png").frames)
+    assert first.tolist() == [127, 127, 127, 255] and second.tolist() == [4, 4, 4, 255]
 
 
 def test_a_gif_that_is_shown_once_stays_so(tmp_path: Path, generator: SRGenerator) -> None:

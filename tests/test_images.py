@@ -1,8 +1,10 @@
 """Image files: every depth and mode, metadata, broken files, whole writes."""
 
 import io
+import os
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -530,6 +532,24 @@ def test_decompression_bombs_stop_at_the_limit(tmp_path: Path, monkeypatch: pyte
         from_pil(Image.new("L", (3, 2)))
 
 
+def test_threads_leave_pillows_limit_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+
+    def read(index: int) -> None:
+        read_picture(tmp_path / "a.png", max_pixels=2000 + index)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read, range(200)))
+    assert Image.MAX_IMAGE_PIXELS is None
+
+
+def test_a_pipe_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=r"a\.png: expected an image file, got a pipe or device"):
+        read_picture(tmp_path / "a.png")
+
+
 def test_an_image_without_pixels_is_refused() -> None:
     with pytest.raises(ImageError, match="at least one pixel, got 0x3"):
         from_pil(Image.new("L", (0, 3)))
@@ -581,6 +601,14 @@ def test_arrays_are_fit_for_torch(tmp_path: Path) -> None:
     pixels = read_picture(tmp_path / "a.png").pixels
     assert torch.from_numpy(np.array(pixels)).shape == (4, 4, 3)
     assert pixels.flags.c_contiguous
+
+
+def test_a_suffix_of_a_codestream_gets_one(tmp_path: Path) -> None:
+    for suffix, head in ((".j2k", b"\xff\x4f\xff\x51"), (".jp2", b"\x00\x00\x00\x0cjP  ")):
+        write_picture(Picture(np.zeros((20, 20, 3), np.uint8)), tmp_path / f"a{suffix}")
+        assert (tmp_path / f"a{suffix}").read_bytes().startswith(head)
+    with pytest.raises(ImageError, match=r"a\.pfm: expected a suffix of"):
+        write_picture(Picture(np.zeros((20, 20, 3), np.uint8)), tmp_path / "a.pfm")
 
 
 def test_quality_is_the_encoders(tmp_path: Path) -> None:

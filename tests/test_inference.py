@@ -316,6 +316,30 @@ def test_the_generator_is_left_as_it_was(generator: SRGenerator) -> None:
     assert all(weight.requires_grad and weight.is_contiguous() for weight in generator.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_default_dtype_of_the_caller_changes_nothing(
+    generator: SRGenerator, dtype: torch.dtype, channels: int
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 8, channels), dtype=np.uint8)
+    expected = upscale(generator, pixels)
+    torch.set_default_dtype(dtype)
+    try:
+        result = upscale(generator, pixels)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_autocast_around_the_call_changes_nothing(generator: SRGenerator, channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 8, channels), dtype=np.uint8)
+    expected = upscale(generator, pixels, precision="fp32")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = upscale(generator, pixels, precision="fp32")
+    np.testing.assert_array_equal(result, expected)
+
+
 def test_weights_changed_in_place_are_noticed(generator: SRGenerator) -> None:
     network = copy.deepcopy(generator)
     before = upscale(network, noise(5, 5, 3))

@@ -1,5 +1,6 @@
 """Rows read one after the other are those of the whole picture; memory does not grow with the height."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -93,6 +94,13 @@ def test_what_has_to_be_read_whole_is_not_opened(tmp_path: Path) -> None:
     for path in sorted(tmp_path.iterdir()):
         assert open_rows(path) is None, path.name
     assert open_rows(save(tmp_path / "a.png", "a.png"), least_pixels=150 * 37 + 1) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_no_utf8_is_left_to_pillow(tmp_path: Path) -> None:
+    path = save(tmp_path / os.fsdecode(b"\xff.png"), "a.png")
+    assert open_rows(path, least_pixels=0) is None
+    assert read_picture(path).pixels.shape == (150, 37, 3)
 
 
 @pytest.mark.parametrize("kind", ["a.png", "jpg.jpg", "16.tif"])

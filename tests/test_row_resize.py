@@ -1,5 +1,7 @@
 """Resizing some rows at a time."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,15 @@ def test_the_result_does_not_depend_on_the_strips(
     whole = resized(pixels, new_size)
     assert whole.shape == (*new_size, channels) and whole.dtype == np.uint16
     np.testing.assert_array_equal(resized(pixels, new_size, rows), whole)
+
+
+def test_memory_does_not_grow_with_the_strip() -> None:
+    strip = noise(3000, 600, 3)
+    tracemalloc.start()
+    rows = sum(len(part) for part in resize_rows([strip], (3000, 600), (2250, 450)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rows == 2250 and peak < strip.nbytes  # 5 MB; in float32 at once it would be 22 MB and more
 
 
 def test_the_same_size_is_the_same_picture() -> None:
