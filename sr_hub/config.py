@@ -149,6 +149,8 @@ class TrainConfig:
             raise ValueError(
                 f"lpips and lpips_weight must be given together, got {self.lpips} and {self.lpips_weight}"
             )
+        if self.init is None and self.init_fidelity is not None:
+            raise ValueError(f"init_fidelity needs init, got {self.init_fidelity} for new weights")
         if self.license is not None:
             check_license(self.license)
         if self.pixel_steps + self.adversarial_steps == 0:

@@ -109,7 +109,8 @@ def render_card(folder: Path, options: CardOptions | None = None) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
-    environment.filters["cell"] = lambda text: " ".join(str(text).split()).replace("|", "\\|")
+    environment.filters |= {"line": _line, "cell": lambda text: _line(text).replace("|", "\\|")}
+    environment.filters["title"] = lambda text: re.sub(r"[\\`*\[\]<]", r"\\\g<0>", " ".join(text.split()))
     text = environment.from_string(_template()).render(
         metadata=_metadata(name, license_, facts, options).to_yaml(),
         name=name,
@@ -130,10 +131,12 @@ def render_card(folder: Path, options: CardOptions | None = None) -> str:
             if path.is_file()
         ],
         legs=[_leg_row(leg) for leg in legs],
-        degradations={leg.settings["degradation"] for leg in facts.legs},
+        degradations={leg.settings.get("degradation") for leg in facts.legs},
         data_statement=_statement_of_all(legs, options.data_statement),
         scores=_score_rows(facts.claims),
-        trained_by_lpips=any(leg.settings.get("lpips_weight") for leg in facts.legs),
+        trained_by_lpips=any(
+            leg.settings.get("lpips_weight") and leg.steps.get("adversarial") for leg in facts.legs
+        ),
         speeds=[dataclasses.asdict(speed) for speed in facts.speeds],
         tolerances=TOLERANCES,
     )
@@ -436,11 +439,13 @@ def _leg_row(leg: Leg) -> dict[str, str | int | None]:
             f"{leg.validation.images}: PSNR-Y {leg.validation.psnr_y:.2f} dB, "
             f"bicubic {leg.validation.psnr_y_bicubic:.2f} dB"
         )
+    degradation = leg.settings.get("degradation", "not recorded")
+    ticks = max(map(len, re.findall("`+", leg.command)), default=0)
     return {
         "start": start,
         "images": ", ".join(count) or "not counted",
         "statement": leg.data.statement,
-        "degradation": _DEGRADATIONS[leg.settings["degradation"]],
+        "degradation": _DEGRADATIONS.get(degradation, degradation),
         "steps": ", ".join(f"{steps:,} {phase}" for phase, steps in leg.steps.items()),
         "seed": leg.seed,
         "time": "not recorded" if leg.hours is None else f"{leg.hours:.2g} hours",
@@ -448,6 +453,7 @@ def _leg_row(leg: Leg) -> dict[str, str | int | None]:
         "versions": ", ".join(f"{package} {version}" for package, version in leg.versions.items()),
         "validation": validation,
         "command": leg.command,
+        "fence": "`" * max(3, ticks + 1),
         "afterwards": leg.afterwards,
     }
 
@@ -466,6 +472,11 @@ def _statement_of_all(legs: list[Leg], said: str | None) -> str | None:
 def _text(value: str | None) -> str | None:
     """``value`` without blanks around it; None for a blank one."""
     return (value or "").strip() or None
+
+
+def _line(text: object) -> str:
+    """``text`` as one line of Markdown that brings no HTML along: records come from strangers, too."""
+    return " ".join(str(text).split()).replace("<", "&lt;")
 
 
 def _product(shape: list[int]) -> int:

@@ -24,11 +24,12 @@ from sr_hub.data import Batch, Crops, list_images, smallest_side
 from sr_hub.degradations import DEGRADATIONS
 from sr_hub.evaluation import Pair, evaluate, find_pairs, hold_out, least_side, load_samples
 from sr_hub.generator import SRGenerator, save_weights
+from sr_hub.hub_files import HubOptions
 from sr_hub.losses import find_vgg
 from sr_hub.model_card import PICTURE_FILE, CardOptions, write_card
 from sr_hub.phases import AdversarialPhase, Phase, PixelPhase, check_adversarial
 from sr_hub.precision import resolve_precision
-from sr_hub.pretrained import read_weights
+from sr_hub.pretrained import find_model, read_weights
 from sr_hub.run_folder import (
     MODEL_FOLDER,
     PHASES,
@@ -46,6 +47,8 @@ from sr_hub.training_record import (
     Data,
     describe_run,
     legs_before,
+    start_of,
+    sums_of_start,
     this_machine,
     write_record,
 )
@@ -136,23 +139,32 @@ class _Run:
         self.vgg = find_vgg(config.vgg) if content else None
         if config.adversarial_steps:
             check_adversarial(config, self.vgg)
-        self.start = self._start_weights()
+        self.start, self.fidelity = self._start_weights()
+        self.before, self.begun_from = legs_before(config), start_of(config)
+        self.start_sums = sums_of_start(config)
         self.seconds_before = 0.0
         self.spent = {"pixel": 0.0, "adversarial": 0.0}  # seconds in each phase's loop
         self.stop = False
 
-    def _start_weights(self) -> SRGenerator:
+    def _start_weights(self) -> tuple[SRGenerator, SRGenerator | None]:
+        """The generator to begin with, and the pixel-loss end of its family that phase 2 alone is to keep."""
         config = self.config
-        if config.init is not None:
-            generator = SRGenerator.from_pretrained(
-                config.init, fidelity=config.init_fidelity, token=config.hub_token
-            )
-            if generator.scale != config.scale:
-                raise ValueError(f"scale must be that of --init, {generator.scale}, got {config.scale}")
-            return generator
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            return SRGenerator(scale=config.scale, features=config.features, blocks=config.blocks)
+        if config.init is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(config.seed)
+                start = SRGenerator(scale=config.scale, features=config.features, blocks=config.blocks)
+            return start, None
+        token = config.hub_token
+        start = SRGenerator.from_pretrained(config.init, fidelity=config.init_fidelity, token=token)
+        if start.scale != config.scale:
+            raise ValueError(f"scale must be that of --init, {start.scale}, got {config.scale}")
+        for name in ("features", "blocks"):
+            asked, there = getattr(config, name), start.config[name]
+            if asked not in (there, TrainConfig.__dataclass_fields__[name].default):
+                raise ValueError(f"{name} must be that of --init, {there}, or left out, got {asked}")
+        if find_model(config.init, HubOptions(token=token)).fidelity is None:
+            return start, start
+        return start, SRGenerator.from_pretrained(config.init, fidelity=1.0, token=token)
 
     def _load_data(self) -> None:
         config = self.config
@@ -194,6 +206,7 @@ class _Run:
         found = load_checkpoint(self.folder)
         done = {"pixel": 0, "adversarial": 0}
         if found:
+            self._check_start(found[1].get("start", self.start_sums))
             done |= found[1]["done"]
             self.seconds_before = found[1]["seconds"]
             self.spent |= found[1].get("spent", {})
@@ -201,7 +214,7 @@ class _Run:
             trim_metrics(self.folder, done)
         with self._signals():
             generator = self.start
-            fidelity = self.start if self.config.init is not None else None
+            fidelity = self.fidelity
             for name in PHASES:
                 steps = self.config.pixel_steps if name == "pixel" else self.config.adversarial_steps
                 if not steps:
@@ -219,6 +232,13 @@ class _Run:
                 if name == "pixel":
                     fidelity = generator
         return self._finish(generator, fidelity if self.config.adversarial_steps else None)
+
+    def _check_start(self, sums: list[str]) -> None:
+        if sums != self.start_sums:
+            raise ValueError(
+                f"{self.config.init} holds other weights than those that {self.folder} started from: put the "
+                f"old ones back, or use another --out"
+            )
 
     def _phase(self, name: str, start: SRGenerator, tensors: dict[str, Tensor] | None) -> Phase:
         if name == "pixel":
@@ -277,7 +297,8 @@ class _Run:
                     self._validate(name, step + 1, phase.ema)
                 if saving and self.rank == 0:
                     clocks = {"spent": self.spent, "seconds": self._seconds()}
-                    facts = {"name": f"{name}-{step + 1}", "done": done, **clocks}
+                    names = {"name": f"{name}-{step + 1}", "start": self.start_sums}
+                    facts = {**names, "done": done, **clocks}
                     save_checkpoint(self.folder, phase.state(), facts)
                 if last:
                     break
@@ -410,8 +431,9 @@ class _Run:
             self.folder,
             data=Data(None, len(sizes), round(sum(height * width for height, width in sizes) / 1e6, 1)),
             machine=this_machine(self.device, self.world_size),
+            start=self.begun_from,
         )
-        write_record(folder / RECORD_FILE, [*legs_before(self.config), leg])
+        write_record(folder / RECORD_FILE, [*self.before, leg])
         phase = "adversarial" if self.config.adversarial_steps else "pixel"
         shutil.copyfile(sheets(self.folder, phase)[-1], folder / PICTURE_FILE)
         write_card(folder, CardOptions(name=self.folder.resolve().name), keep_edited=True)

@@ -248,6 +248,50 @@ def test_fine_tuning_starts_from_weights_and_keeps_them_as_the_other_end(
     assert 0 < max((result[name] - start[name]).abs().max().item() for name in start) < 0.01
 
 
+def test_phase_2_alone_keeps_the_faithful_end_of_the_family_that_it_starts_from(
+    material: Path, tmp_path: Path, whole: Path
+) -> None:
+    """Not the blend that it starts from, which was not trained on pixel loss."""
+    init = str(whole / "model")
+    train(replace(settings(material, tmp_path), init=init, pixel_steps=0, adversarial_steps=1))
+    start = load_file(whole / "model" / "fidelity.safetensors")
+    kept = load_file(tmp_path / "model" / "fidelity.safetensors")
+    assert all(torch.equal(start[name], kept[name]) for name in start)
+
+
+@pytest.mark.parametrize("end", ["model", "fidelity"])
+def test_a_run_goes_on_from_the_weights_it_began_with_only(
+    material: Path, tmp_path: Path, whole: Path, end: str
+) -> None:
+    shutil.copytree(whole / "model", tmp_path / "base")
+    config = replace(
+        settings(material, tmp_path / "run"), init=str(tmp_path / "base"), pixel_steps=0, adversarial_steps=2
+    )
+    assert train(replace(config, max_minutes=1e-6)) is None
+    path = tmp_path / "base" / f"{end}.safetensors"
+    before = path.read_bytes()
+    other = "fidelity" if end == "model" else "model"
+    shutil.copyfile(whole / "model" / f"{other}.safetensors", path)
+    with pytest.raises(ValueError, match="base holds other weights than those that .*run started from"):
+        train(config)
+    path.write_bytes(before)
+    assert train(config) is not None
+
+
+def test_a_record_that_cannot_be_read_ends_the_run_at_its_start(
+    material: Path, tmp_path: Path, whole: Path
+) -> None:
+    shutil.copytree(whole / "model", tmp_path / "base")
+    path = tmp_path / "base" / "training_record.json"
+    content = json.loads(path.read_text())
+    content["legs"][0]["of_a_newer_version"] = 1
+    path.write_text(json.dumps(content))
+    config = replace(settings(material, tmp_path / "run"), init=str(tmp_path / "base"))
+    with pytest.raises(ValueError, match="a leg must have the fields of a training run"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_first_phase_alone(material: Path, tmp_path: Path) -> None:
     config = replace(settings(material, tmp_path), adversarial_steps=0, vgg="nobody/needs-this")
     train(config)
@@ -405,6 +449,8 @@ def test_a_refused_push_leaves_no_run_folder(material: Path, tmp_path: Path, hub
         ),
         ({"vgg": "/no/vgg.safetensors"}, "name one with --vgg"),
         ({"init": "/no/model"}, "model must be one of"),
+        ({"init": "photo", "features": 32}, "features must be that of --init, 64, or left out, got 32"),
+        ({"init": "photo", "features": 64, "blocks": 3}, "blocks must be that of --init, "),
         ({"patch_size": 500}, "no usable training image: 4 files found, 4 skipped"),
         ({"content_layers": "conv1_9:1"}, "content_layers takes conv1_1 to conv5_4"),
         ({"content_layers": "conv2_1:1"}, "must hold VGG19's 3 first convolutions, got 2"),
@@ -582,6 +628,20 @@ def test_a_run_starts_from_a_private_repository(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
     with pytest.raises(FileNotFoundError, match="no repository me/base on the Hub, or it is private"):
         train(replace(config, out=str(tmp_path / "other"), hub_token=None))
+
+
+def test_a_record_that_cannot_be_fetched_ends_the_run_at_its_start(
+    material: Path, tmp_path: Path, whole: Path, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = CardOptions(license="mit", data_statement="Noise.")
+    push_folder(whole / "model", "me/base", PushOptions(token=hub.token), facts)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    SRGenerator.from_pretrained("me/base")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    config = replace(settings(material, tmp_path / "run"), init="me/base", adversarial_steps=0)
+    with pytest.raises(ConnectionError, match="training_record.json of me/base is not in the cache"):
+        train(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_learning_rate_rises_then_follows_half_a_cosine() -> None:

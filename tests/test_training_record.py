@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,32 @@ def test_the_blend_that_a_family_starts_from_is_told(tmp_path: Path) -> None:
         TrainConfig(init=init, init_fidelity=asked).save(tmp_path / "train_config.json")
         start = describe_run(tmp_path).start
         assert start is not None and start.fidelity == told
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": "7 |"}, "seed must be int, got '7 |'"),
+        ({"seed": True}, "seed must be int, got True"),
+        ({"steps": {"pixel": "<b>"}}, "steps must be dict[str, int], got {'pixel': '<b>'}"),
+        ({"versions": {"torch": 2}}, "versions must be dict[str, str], got {'torch': 2}"),
+        ({"command": ["train"]}, "command must be str, got ['train']"),
+        ({"command": "\ud800"}, "command must be str, got '\\ud800'"),
+        ({"hours": "2"}, "hours must be float | None, got '2'"),
+        ({"hours": math.inf}, "Out of range float values"),
+        ({"data": {"images": 1.5}}, "images must be int | None, got 1.5"),
+        ({"data": None}, "data must be Data, got None"),
+        ({"settings": {"degradation": ["photo"]}}, "degradation must be str, got ['photo']"),
+        ({"of_a_newer_version": 1}, "unexpected keyword argument 'of_a_newer_version'"),
+    ],
+)
+def test_a_value_of_another_type_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    write_record(tmp_path / "record.json", [leg(None)])
+    content = json.loads((tmp_path / "record.json").read_text())
+    content["legs"][0] |= change
+    (tmp_path / "record.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"record.json: a leg must have .*{re.escape(message)}"):
+        read_record(tmp_path / "record.json")
 
 
 @pytest.mark.parametrize("validation", [{"images": "set"}, {"psnr_y": None}, {"other": 1}, "set"])
