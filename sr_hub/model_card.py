@@ -178,9 +178,19 @@ def is_rendered(card: str) -> bool:
 
 def pictures(folder: Path) -> list[Path]:
     """The before/after pictures of a model's folder."""
-    return sorted(
-        path for path in folder.glob("before_after*") if path.suffix in (".png", ".jpg", ".webp", ".avif")
-    )
+    return sorted(path for path in folder.glob("before_after*") if is_picture(path.name))
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file of this name, at the top of a model's folder, is a before/after picture."""
+    return re.fullmatch(r"before_after[^/]*\.(png|jpg|webp|avif)", name) is not None
+
+
+def is_blank(card: str) -> bool:
+    """Whether a card has metadata at most, as that of a new repository."""
+    return not re.sub(
+        r"\A---\n.*?^---$", "", card.replace("\r\n", "\n"), flags=re.DOTALL | re.MULTILINE
+    ).strip()
 
 
 def told_legs(legs: Sequence[Leg], options: CardOptions) -> list[Leg]:
