@@ -20,7 +20,7 @@ from tqdm import tqdm
 from sr_hub.checkpoint import load_checkpoint, save_checkpoint
 from sr_hub.config import TrainConfig
 from sr_hub.curves import plot_curves
-from sr_hub.data import Batch, Crops, list_images, smallest_side
+from sr_hub.data import Batch, Crops, is_usable, list_images, smallest_side
 from sr_hub.degradations import DEGRADATIONS
 from sr_hub.evaluation import Pair, evaluate, find_pairs, hold_out, least_side, load_samples
 from sr_hub.generator import SRGenerator, save_weights
@@ -136,7 +136,7 @@ class _Run:
         self.folder = Path(config.out)
         self.degradation = DEGRADATIONS[config.degradation]
         content = config.adversarial_steps and config.content_weight
-        self.vgg = find_vgg(config.vgg) if content else None
+        self.vgg = find_vgg(config.vgg, config.hub_token) if content else None
         if config.adversarial_steps:
             check_adversarial(config, self.vgg)
         self.start, self.fidelity = self._start_weights()
@@ -168,17 +168,20 @@ class _Run:
 
     def _load_data(self) -> None:
         config = self.config
-        patch = max(
-            config.patch_size if config.pixel_steps else 0,
-            config.adversarial_patch_size if config.adversarial_steps else 0,
-        )
-        paths = list_images(Path(config.data), own_pictures(self.folder, Path(config.data)))
+        smallest = smallest_side(config.largest_patch, config.scale, config.shrink)
+        top = Path(config.data)
+        apart = own_pictures(self.folder, top)
+        if config.validation and top.resolve() in Path(config.validation).resolve().parents:
+            apart = [*apart, Path(config.validation)]
+        paths = list_images(top, apart)
         if config.validation:
             own = own_pictures(self.folder, Path(config.validation))
             pairs = find_pairs(Path(config.validation), config.scale, leave_out=own)
         else:
             held_out = hold_out(paths, config.scale)
-            paths = [path for path in paths if path not in held_out] if len(paths) >= 20 else paths
+            rest = [path for path in paths if path not in held_out]
+            if len(paths) >= 20 and any(is_usable(path, smallest) for path in rest):
+                paths = rest
             pairs = [Pair(path.name, path) for path in held_out]
         self.validation = list(
             load_samples(pairs, config.scale, degradation=self.degradation, largest_side=512)
@@ -191,7 +194,6 @@ class _Run:
                     f"{sample.name} must have sides of at least {least} pixels to validate on, "
                     f"got {width}x{height}"
                 )
-        smallest = smallest_side(patch, config.scale, config.shrink)
         self.crops = Crops(paths, smallest, config.memory_limit * 1e9, self.device)
 
     def train(self) -> Path | None:
@@ -276,6 +278,8 @@ class _Run:
         """Trains ``phase`` to its end; False when it was stopped before."""
         config = self.config
         first, before, started = done[name], self.spent[name], time.monotonic()
+        if first and self._budget_used(name) == 1:  # killed between its last checkpoint and its weights
+            return True
         pending: list[dict[str, Tensor]] = []
         bar = tqdm(total=steps, initial=first, desc=name, unit="step", disable=self.rank > 0, mininterval=5)
         with bar:

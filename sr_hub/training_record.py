@@ -126,15 +126,17 @@ def describe_run(
         if not (folder / file).is_file():
             raise FileNotFoundError(f"{folder} must be a run folder with {file}, which is not there")
     config = TrainConfig.load(folder / SETTINGS_FILE)
+    text = (folder / METRICS_FILE).read_text()
+    whole = text[: text.rfind("\n") + 1]  # a kill may have cut the last line short
     try:
-        lines = [json.loads(line) for line in (folder / METRICS_FILE).read_text().splitlines()]
+        lines = [json.loads(line) for line in whole.splitlines()]
     except json.JSONDecodeError as error:
         raise ValueError(f"{folder / 'metrics.jsonl'} must hold JSON lines, got: {error}") from error
     steps: dict[str, int] = {}
     for line in lines:
         steps[line["phase"]] = max(steps.get(line["phase"], 0), line["step"])
     scores = [line for line in lines if "psnr_y" in line]
-    images = Path(config.validation).name if config.validation else "images of the training folder"
+    images = Path(config.validation).resolve().name if config.validation else "images of the training folder"
     data = data or Data()
     settings = {name: _portable(name, value) for name, value in config.without_token().items()}
     return Leg(

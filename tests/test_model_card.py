@@ -355,6 +355,9 @@ def test_the_command_writes_record_times_and_card(
     Image.new("RGB", (1000, 500)).save(tmp_path / "photos" / "a.png")
     run = tmp_path / "photos" / "old_run"
     (run / "sheets").mkdir(parents=True)
+    (tmp_path / "photos" / "text.png").write_text("no picture")
+    (tmp_path / "photos" / "cut.png").write_bytes((tmp_path / "photos" / "a.png").read_bytes()[:-200])
+    Image.new("RGB", (50, 50)).save(tmp_path / "photos" / "small.png")
     Image.new("RGB", (70, 70)).save(run / "sheets" / "pixel-000005.png")  # not trained on
     TrainConfig(data=str(tmp_path / "photos"), threads=3).save(run / "train_config.json")
     line = {"phase": "pixel", "step": 5, "seconds": 7200.0, "psnr_y": 30.0, "psnr_y_bicubic": 28.0}

@@ -52,6 +52,26 @@ def test_a_run_with_an_infinite_psnr_is_described(tmp_path: Path, infinite: str)
     assert describe_run(tmp_path).validation == Validation("flat", 30.1235, math.inf)
 
 
+def test_a_last_line_cut_short_is_left_out(tmp_path: Path) -> None:
+    TrainConfig().save(tmp_path / "train_config.json")
+    line = '{"phase": "pixel", "step": 3, "seconds": 9.0}\n'
+    (tmp_path / "metrics.jsonl").write_text(line + line.replace("3", "6")[:20])
+    assert describe_run(tmp_path).steps == {"pixel": 3}
+    (tmp_path / "metrics.jsonl").write_text(line[:20] + "\n" + line)
+    with pytest.raises(ValueError, match="must hold JSON lines"):
+        describe_run(tmp_path)
+
+
+def test_a_validation_here_has_the_name_of_this_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    TrainConfig(validation=".").save(tmp_path / "train_config.json")
+    line = {"phase": "pixel", "step": 3, "seconds": 9.0, "psnr_y": 30.0, "psnr_y_bicubic": 28.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    assert describe_run(tmp_path).validation == Validation(tmp_path.name, 30.0, 28.0)
+
+
 def test_the_blend_that_a_family_starts_from_is_told(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("")
     SRGenerator(features=4, blocks=1).save_pretrained(tmp_path / "one-end")
