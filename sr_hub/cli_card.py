@@ -103,8 +103,8 @@ def run(arguments: argparse.Namespace) -> None:
 def _leg_of(run_folder: Path) -> Leg:
     config = TrainConfig.load(run_folder / SETTINGS_FILE)
     data = Data()
-    if Path(config.data).is_dir():
-        paths = list_images(Path(config.data), own_pictures(run_folder, Path(config.data)))
+    top = Path(config.data)
+    if top.is_dir() and (paths := list_images(top, own_pictures(run_folder, top))):
         smallest = smallest_side(config.largest_patch, config.scale, config.shrink)
         sizes = Crops(paths, smallest, 0, torch.device("cpu")).sizes
         data = Data(None, len(sizes), round(sum(height * width for height, width in sizes) / 1e6, 1))

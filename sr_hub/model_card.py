@@ -110,7 +110,7 @@ def render_card(folder: Path, options: CardOptions | None = None) -> str:
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
     environment.filters |= {"line": _line, "cell": lambda text: _line(text).replace("|", "\\|")}
-    environment.filters["title"] = lambda text: re.sub(r"[\\`*\[\]<]", r"\\\g<0>", " ".join(text.split()))
+    environment.filters["heading"] = lambda text: re.sub(r"[\\`*\[\]<]", r"\\\g<0>", " ".join(text.split()))
     text = environment.from_string(_template()).render(
         metadata=_metadata(name, license_, facts, options).to_yaml(),
         name=name,
