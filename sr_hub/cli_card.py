@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from sr_hub.config import TrainConfig
-from sr_hub.data import list_images
+from sr_hub.data import Crops, list_images, smallest_side
 from sr_hub.generator import SRGenerator
 from sr_hub.inference import choose_dtype, upscale
 from sr_hub.licenses import check_license
@@ -104,12 +103,11 @@ def run(arguments: argparse.Namespace) -> None:
 def _leg_of(run_folder: Path) -> Leg:
     config = TrainConfig.load(run_folder / SETTINGS_FILE)
     data = Data()
-    if Path(config.data).is_dir():
-        sizes = []
-        for path in list_images(Path(config.data), own_pictures(run_folder, Path(config.data))):
-            with Image.open(path) as image:
-                sizes.append(image.width * image.height)
-        data = Data(None, len(sizes), round(sum(sizes) / 1e6, 1))
+    top = Path(config.data)
+    if top.is_dir() and (paths := list_images(top, own_pictures(run_folder, top))):
+        smallest = smallest_side(config.largest_patch, config.scale, config.shrink)
+        sizes = Crops(paths, smallest, 0, torch.device("cpu")).sizes
+        data = Data(None, len(sizes), round(sum(height * width for height, width in sizes) / 1e6, 1))
     device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
     machine = this_machine(device)
     if config.threads:

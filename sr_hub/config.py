@@ -143,16 +143,28 @@ class TrainConfig:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
+            if isinstance(value, str) and value != value.encode("utf-8", "ignore").decode():
+                raise ValueError(f"{item.name} must be UTF-8, as it is written down, got {value!r}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{item.name} must be finite, got {value}")
         if (self.lpips is None) != (self.lpips_weight == 0):
             raise ValueError(
                 f"lpips and lpips_weight must be given together, got {self.lpips} and {self.lpips_weight}"
             )
+        if self.init is None and self.init_fidelity is not None:
+            raise ValueError(f"init_fidelity needs init, got {self.init_fidelity} for new weights")
         if self.license is not None:
             check_license(self.license)
         if self.pixel_steps + self.adversarial_steps == 0:
             raise ValueError("pixel_steps and adversarial_steps are both 0: nothing to train")
+
+    @property
+    def largest_patch(self) -> int:
+        """Side in LR pixels of the larger crops of the phases that are run."""
+        return max(
+            self.patch_size if self.pixel_steps else 0,
+            self.adversarial_patch_size if self.adversarial_steps else 0,
+        )
 
     def save(self, path: Path) -> None:
         """Writes the settings, without the token, as JSON to ``path``, by a temporary file."""

@@ -3,9 +3,11 @@
 import logging
 import os
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from sr_hub.degradations import MARGIN, Degradation, moved
+from sr_hub.images import load_plugins
 from sr_hub.metrics import round_to_8_bits
 from sr_hub.pixels import join_alpha, pixels_from_pil, round_to
 
@@ -23,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
-    | {".jp2", ".heic", ".heif", ".jxl"}
+    | {".jp2", ".heic", ".heif", ".jxl", ".tga", ".mpo", ".jfif"}
 )
 
 
@@ -70,12 +73,16 @@ def _folders(top: Path, apart: set[Path]) -> Iterator[Path]:
             yield folder
 
 
+_load_plugins_once = cache(load_plugins)
+
+
 def decode(path: Path) -> np.ndarray:
     """The image as ``(H, W, 3)`` uint8, upright by its EXIF orientation.
 
     Raises:
         OSError, ValueError: For a bad file.
     """
+    _load_plugins_once()
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
@@ -127,7 +134,7 @@ class Crops:
         self.skipped: list[tuple[Path, str]] = []
         self.paths: list[Path] = []
         self.sizes: list[tuple[int, int]] = []
-        decoded: list[Tensor] | None = []
+        decoded: deque[Tensor] | None = deque()
         used = 0
         with ThreadPoolExecutor() as pool:
             for path, image in zip(paths, _ahead(pool, self._try_decode, paths), strict=True):
@@ -150,7 +157,7 @@ class Crops:
             )
         areas = [height * width for height, width in self.sizes]
         self.area_ends = list(accumulate(areas))
-        self.buffer = torch.cat(decoded).to(device) if decoded is not None else None
+        self.buffer = None if decoded is None else _joined(decoded, device)
         self.pool = ThreadPoolExecutor() if self.buffer is None else None
         logger.info(
             "%d images, %.1f megapixels, %s; %d skipped",
@@ -234,6 +241,25 @@ class Crops:
             lr.contiguous(memory_format=torch.channels_last),
             shift=moved(torch.tensor([turn // 8 % SHIFTS, turn // 64 % SHIFTS]), self.device),
         )
+
+
+def _joined(pieces: deque[Tensor], device: torch.device) -> Tensor:
+    """All of ``pieces`` in one, which let go of each as it is copied: both at once may not fit."""
+    joined = torch.empty(sum(len(piece) for piece in pieces), dtype=torch.uint8, device=device)
+    end = 0
+    while pieces:
+        piece = pieces.popleft()
+        joined[end : end + len(piece)] = piece
+        end += len(piece)
+    return joined
+
+
+def is_usable(path: Path, smallest: int) -> bool:
+    """Whether the image can be read and has sides of at least ``smallest`` pixels."""
+    try:
+        return min(decode(path).shape[:2]) >= smallest
+    except (OSError, ValueError):
+        return False
 
 
 def stack(buffer: Tensor, starts: list[int], widths: list[int], side: int) -> Tensor:

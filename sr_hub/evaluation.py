@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sr_hub.data import decode, list_images
+from sr_hub.data import decode, is_usable, list_images
 from sr_hub.degradations import Degradation
 from sr_hub.metrics import LPIPS, psnr_y, round_to_8_bits, ssim_y
 from sr_hub.resample import downscale_bicubic, upscale_bicubic
@@ -113,14 +114,16 @@ def find_pairs(
 
     Args:
         folder: Any tree of HR images; or a folder with ``HR/`` and, optionally, ``LRx4/`` (``LRx2/``, ...)
-            inside, whose files belong together in the order of their names.
+            inside, whose files belong together by their names, ``a/b.png`` to ``a/b.png`` or ``a/bx4.png``;
+            where not all names are such, in the order of their names.
         scale: HR pixels per LR pixel; says which LR folder is meant.
         use_lr: Whether to use the LR folder where there is one.
         leave_out: As for ``list_images``.
 
     Raises:
         FileNotFoundError: When ``folder`` is not a folder.
-        ValueError: When it holds no images, or not one LR image for each HR image.
+        ValueError: When it holds no images, not one LR image for each HR image, or an LR image that by its
+            name is another's than by its place.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of evaluation images at {folder}")
@@ -135,7 +138,25 @@ def find_pairs(
     lr_paths = list_images(lr_folder)
     if len(lr_paths) != len(hr_paths):
         raise ValueError(f"{len(hr_paths)} images in {hr_folder}, but {len(lr_paths)} in {lr_folder}")
-    return [Pair(*parts) for parts in zip(names, hr_paths, lr_paths, strict=True)]
+    stems = [Path(name).with_suffix("").as_posix() for name in names]
+    lr_stems = [path.relative_to(lr_folder).with_suffix("").as_posix() for path in lr_paths]
+    order = _order(stems, lr_stems, scale)
+    return [Pair(name, hr_paths[at], lr_paths[order[at]]) for at, name in enumerate(names)]
+
+
+def _order(stems: list[str], lr_stems: list[str], scale: int) -> list[int]:
+    """Which of the LR images is that of each HR image."""
+    bare = [re.sub(rf"[-_]?x{scale}$", "", stem, flags=re.IGNORECASE) for stem in lr_stems]
+    for found in (lr_stems, bare):
+        if sorted(found) == sorted(set(stems)):
+            return [found.index(stem) for stem in stems]
+    for stem, lr_stem, name in zip(stems, lr_stems, bare, strict=True):
+        owner = lr_stem if lr_stem in stems else name
+        if owner in stems and owner != stem:
+            raise ValueError(
+                f"LR image {lr_stem} must be that of {stem} by its place, but is {owner}'s by its name"
+            )
+    return list(range(len(stems)))
 
 
 def hold_out(paths: Sequence[Path], scale: int) -> list[Path]:
@@ -148,7 +169,7 @@ def hold_out(paths: Sequence[Path], scale: int) -> list[Path]:
         paths: Of all training images, sorted.
         scale: HR pixels per LR pixel.
     """
-    usable = cache(lambda path: _can_be_scored(path, scale))
+    usable = cache(lambda path: is_usable(path, least_side(scale)))
     apart = len(paths) // 4 if len(paths) >= 20 else 1
     chosen: list[Path] = []
     for first in range(0, len(paths), apart)[:4]:
@@ -262,13 +283,6 @@ def _checked(sr: Tensor, sample: Sample) -> Tensor:
     if not sr.isfinite().all():
         raise ValueError("the generator returned values that are not finite")
     return round_to_8_bits(sr.float().cpu())
-
-
-def _can_be_scored(path: Path, scale: int) -> bool:
-    try:
-        return min(decode(path).shape[:2]) >= least_side(scale)
-    except (OSError, ValueError):
-        return False
 
 
 def _read(path: Path) -> Tensor:

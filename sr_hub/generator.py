@@ -100,15 +100,17 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
         blocks: Gated residual blocks.
 
     Raises:
-        ValueError: If ``scale`` is not 2, 3 or 4, or ``features`` or ``blocks`` is below 1.
+        ValueError: If ``scale`` is not 2, 3 or 4, or ``features`` or ``blocks`` is out of what can be loaded.
     """
 
     def __init__(self, *, scale: int = 4, features: int = 64, blocks: int = 7) -> None:
         super().__init__()
         if scale not in (2, 3, 4):
             raise ValueError(f"scale must be 2, 3 or 4, got {scale}")
-        if features < 1 or blocks < 1:
-            raise ValueError(f"features and blocks must be at least 1, got {features} and {blocks}")
+        for name, value in (("features", features), ("blocks", blocks)):
+            least, most = _LIMITS[name]
+            if not least <= value <= most:
+                raise ValueError(f"{name} must lie in [{least}, {most}], got {value}")
         self.scale = scale
         self.head = nn.Conv2d(3, features, 3, padding=1)
         self.blocks = nn.ModuleList(GatedResidualBlock(features) for _ in range(blocks))
@@ -282,15 +284,18 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
             fidelity: The pixel-loss end of the family whose GAN end this is.
 
         Raises:
+            ValueError: If ``fidelity`` is of another size.
             FileExistsError: If ``folder`` holds results that were measured on other weights.
             OSError: If the folder cannot be written.
         """
         from sr_hub.model_card import RESULTS_FOLDER, write_card  # here, as loading a model needs no Jinja
         from sr_hub.training_record import RECORD_FILE
 
+        if fidelity is not None and fidelity.config != self.config:
+            raise ValueError(f"fidelity must be of the config {self.config}, got {fidelity.config}")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if not _holds(folder / WEIGHTS_FILE, self):
+        if not (_holds(folder / WEIGHTS_FILE, self) and _holds(folder / FIDELITY_FILE, fidelity)):
             if any((folder / RESULTS_FOLDER).glob("*.json")):
                 raise FileExistsError(
                     f"{folder} must not hold {RESULTS_FOLDER}/ of other weights: save elsewhere"
@@ -373,10 +378,10 @@ def _with_sorted_header(content: bytes) -> bytes:
     return b"".join((len(text).to_bytes(8, "little"), text, memoryview(content)[start:]))
 
 
-def _holds(path: Path, generator: SRGenerator) -> bool:
-    """Whether the weights file at ``path`` has just the weights of ``generator``."""
-    if not path.is_file():
-        return False
+def _holds(path: Path, generator: SRGenerator | None) -> bool:
+    """Whether the weights file at ``path`` has just the weights of ``generator``; None stands for no file."""
+    if generator is None or not path.is_file():
+        return generator is None and not path.exists()
     try:
         found = read_weights(path, generator.state_dict(), dtype=None)
     except ValueError:

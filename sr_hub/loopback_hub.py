@@ -79,9 +79,10 @@ class _Handler(BaseHTTPRequestHandler):
             if self.headers.get("Host", "").rsplit(":", 1)[0] not in _HOSTS:
                 raise _Refusal(403, "Forbidden", "the Host must be this machine")  # pages of other sites
             for method, pattern, function in _ROUTES:
-                match = pattern.fullmatch(unquote(url.path))
+                match = pattern.fullmatch(url.path)
                 if match and self.command in ((method, "HEAD") if method == "GET" else (method,)):
-                    function(self, **match.groupdict())
+                    found = {name: text and unquote(text) for name, text in match.groupdict().items()}
+                    function(self, **found)
                     return
             self._drop_body()
             raise _Refusal(404, "NotFound", f"no address {self.command} {url.path}")
@@ -138,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = b"" if content is None else json.dumps(content).encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
-            self.send_header(name, value)
+            self.send_header(name, value.encode("latin-1", "replace").decode("latin-1"))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
@@ -425,7 +426,7 @@ def _entry(path: str, file: StoredFile) -> dict[str, Any]:
 
 
 _REPO = r"(?P<name>[^/]+/[^/]+)"
-_REVISION = r"(?P<revision>refs/pr/\d+|[^/]+)"
+_REVISION = r"(?P<revision>refs/pr/\d+|[^/]+)"  # with its other slashes quoted
 _ADDRESSES: list[tuple[str, str, Callable[..., None]]] = [
     ("GET", r"/api/whoami-v2", _Handler.whoami),
     ("POST", r"/api/repos/create", _Handler.create),

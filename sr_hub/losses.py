@@ -207,8 +207,12 @@ def discriminator_loss(hr_logits: Tensor, sr_logits: Tensor) -> Tensor:
     return F.softplus(-hr_logits.float()).mean() + F.softplus(sr_logits.float()).mean()
 
 
-def find_vgg(name: str) -> Path:
+def find_vgg(name: str, token: str | None = None) -> Path:
     """The file of VGG19's weights: ``name`` itself, or ``model.safetensors`` of the Hub repository ``name``.
+
+    Args:
+        name: As above.
+        token: For a private repository. Default: that of the login.
 
     Raises:
         FileNotFoundError: If there is neither; the message says what to do.
@@ -216,7 +220,7 @@ def find_vgg(name: str) -> Path:
     if Path(name).is_file():
         return Path(name)
     try:
-        return Path(hf_hub_download(name, "model.safetensors"))
+        return Path(hf_hub_download(name, "model.safetensors", token=token))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(
             f"the content loss needs VGG19's weights and {name!r} is neither a safetensors file nor a Hub "

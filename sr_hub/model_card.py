@@ -109,7 +109,8 @@ def render_card(folder: Path, options: CardOptions | None = None) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
-    environment.filters["cell"] = lambda text: " ".join(str(text).split()).replace("|", "\\|")
+    environment.filters |= {"line": _line, "cell": lambda text: _line(text).replace("|", "\\|")}
+    environment.filters["heading"] = lambda text: re.sub(r"[\\`*\[\]<]", r"\\\g<0>", " ".join(text.split()))
     text = environment.from_string(_template()).render(
         metadata=_metadata(name, license_, facts, options).to_yaml(),
         name=name,
@@ -130,10 +131,12 @@ def render_card(folder: Path, options: CardOptions | None = None) -> str:
             if path.is_file()
         ],
         legs=[_leg_row(leg) for leg in legs],
-        degradations={leg.settings["degradation"] for leg in facts.legs},
+        degradations={leg.settings.get("degradation") for leg in facts.legs},
         data_statement=_statement_of_all(legs, options.data_statement),
         scores=_score_rows(facts.claims),
-        trained_by_lpips=any(leg.settings.get("lpips_weight") for leg in facts.legs),
+        trained_by_lpips=any(
+            leg.settings.get("lpips_weight") and leg.steps.get("adversarial") for leg in facts.legs
+        ),
         speeds=[dataclasses.asdict(speed) for speed in facts.speeds],
         tolerances=TOLERANCES,
     )
@@ -175,9 +178,19 @@ def is_rendered(card: str) -> bool:
 
 def pictures(folder: Path) -> list[Path]:
     """The before/after pictures of a model's folder."""
-    return sorted(
-        path for path in folder.glob("before_after*") if path.suffix in (".png", ".jpg", ".webp", ".avif")
-    )
+    return sorted(path for path in folder.glob("before_after*") if is_picture(path.name))
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file of this name, at the top of a model's folder, is a before/after picture."""
+    return re.fullmatch(r"before_after[^/]*\.(png|jpg|webp|avif)", name) is not None
+
+
+def is_blank(card: str) -> bool:
+    """Whether a card has metadata at most, as that of a new repository."""
+    return not re.sub(
+        r"\A---\n.*?^---$", "", card.replace("\r\n", "\n"), flags=re.DOTALL | re.MULTILINE
+    ).strip()
 
 
 def told_legs(legs: Sequence[Leg], options: CardOptions) -> list[Leg]:
@@ -436,11 +449,13 @@ def _leg_row(leg: Leg) -> dict[str, str | int | None]:
             f"{leg.validation.images}: PSNR-Y {leg.validation.psnr_y:.2f} dB, "
             f"bicubic {leg.validation.psnr_y_bicubic:.2f} dB"
         )
+    degradation = leg.settings.get("degradation", "not recorded")
+    ticks = max(map(len, re.findall("`+", leg.command)), default=0)
     return {
         "start": start,
         "images": ", ".join(count) or "not counted",
         "statement": leg.data.statement,
-        "degradation": _DEGRADATIONS[leg.settings["degradation"]],
+        "degradation": _DEGRADATIONS.get(degradation, degradation),
         "steps": ", ".join(f"{steps:,} {phase}" for phase, steps in leg.steps.items()),
         "seed": leg.seed,
         "time": "not recorded" if leg.hours is None else f"{leg.hours:.2g} hours",
@@ -448,6 +463,7 @@ def _leg_row(leg: Leg) -> dict[str, str | int | None]:
         "versions": ", ".join(f"{package} {version}" for package, version in leg.versions.items()),
         "validation": validation,
         "command": leg.command,
+        "fence": "`" * max(3, ticks + 1),
         "afterwards": leg.afterwards,
     }
 
@@ -466,6 +482,11 @@ def _statement_of_all(legs: list[Leg], said: str | None) -> str | None:
 def _text(value: str | None) -> str | None:
     """``value`` without blanks around it; None for a blank one."""
     return (value or "").strip() or None
+
+
+def _line(text: object) -> str:
+    """``text`` as one line of Markdown that brings no HTML along: records come from strangers, too."""
+    return " ".join(str(text).split()).replace("<", "&lt;")
 
 
 def _product(shape: list[int]) -> int:

@@ -69,11 +69,11 @@ class Optimizers:
 
         if kind == "muon":
             matrices, rest = split_weights(model)
-            self.all: list[torch.optim.Optimizer] = [
-                Muon(matrices, _rate(learning_rate, device)),
-                adam(rest, learning_rate / 8),
-            ]
-            self.peaks = [learning_rate, learning_rate / 8]
+            self.all: list[torch.optim.Optimizer] = [adam(rest, learning_rate / 8)]
+            self.peaks = [learning_rate / 8]
+            if matrices:  # which the narrowest networks have none of
+                self.all.insert(0, Muon(matrices, _rate(learning_rate, device)))
+                self.peaks.insert(0, learning_rate)
         else:
             self.all = [adam(model.parameters(), learning_rate)]
             self.peaks = [learning_rate]

@@ -1,6 +1,5 @@
 """Pushes a model's folder to the Hub: exactly the model's files, in one commit, after every check."""
 
-import fnmatch
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +10,13 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from yaml import YAMLError
 
 from sr_hub.config import TrainConfig
-from sr_hub.hub_files import one_sentence
+from sr_hub.hub_files import HubOptions, fetch, one_sentence
 from sr_hub.licenses import check_license
 from sr_hub.model_card import (
     CARD_FILE,
     CardOptions,
+    is_blank,
+    is_picture,
     is_rendered,
     license_of,
     pictures,
@@ -25,7 +26,7 @@ from sr_hub.model_card import (
 from sr_hub.pretrained import CONFIG_FILE, FIDELITY_FILE, WEIGHTS_FILE
 from sr_hub.training_record import RECORD_FILE, Leg, legs_before, read_record, record_of
 
-_OURS = (CONFIG_FILE, WEIGHTS_FILE, FIDELITY_FILE, CARD_FILE, RECORD_FILE, "before_after*")
+_OURS = (CONFIG_FILE, WEIGHTS_FILE, FIDELITY_FILE, CARD_FILE, RECORD_FILE)
 _NO_STATEMENT = "a push needs a statement on origin and licences of the training images, got none"
 _PLACEHOLDERS = re.compile(r"\[more information needed\]|\bTODO\b|\{\{|\{%|lorem ipsum", re.IGNORECASE)
 
@@ -73,7 +74,8 @@ def push_folder(
     Raises:
         FileNotFoundError: If the folder lacks config or weights, or the revision cannot be.
         ValueError: If the licence or the statement about the training data is missing, the name of the
-            repository is none or a file is not what it should be.
+            repository is none, a file is not what it should be, or a card written on the Hub would be
+            lost.
         PermissionError: If there is no token or it may not write there.
         ConnectionError: If the Hub cannot be reached or breaks off; the repository is then as it was before.
     """
@@ -86,6 +88,8 @@ def push_folder(
         if options.revision and not options.revision.startswith("refs/"):
             api.create_branch(repo_id, branch=options.revision, exist_ok=True)
         before = api.model_info(repo_id, revision=options.revision)
+        if options.card is None and not options.create_pr:
+            _check_card_there(repo_id, HubOptions(before.sha, api.token), contents[CARD_FILE].decode())
         there = [file.rfilename for file in before.siblings or []]
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
             CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
@@ -94,7 +98,7 @@ def push_folder(
         operations += [
             CommitOperationDelete(path_in_repo=name)
             for name in there
-            if name not in contents and any(fnmatch.fnmatch(name, ours) for ours in _OURS)
+            if name not in contents and (name in _OURS or is_picture(name))
         ]
         made = api.create_commit(
             repo_id,
@@ -162,6 +166,19 @@ def _check_name(repo_id: str) -> None:
         raise ValueError(
             f"a Hub repository must be user/name of letters, digits, '-', '_' and '.', got {repo_id!r}"
         ) from error
+
+
+def _check_card_there(repo_id: str, hub: HubOptions, card: str) -> None:
+    """Refuses to replace a card of the repository that was written or edited by hand."""
+    path = fetch(repo_id, CARD_FILE, hub)
+    if path is None:
+        return
+    there = path.read_text(encoding="utf-8", errors="replace")
+    if there != card and not is_rendered(there) and not is_blank(there):
+        raise ValueError(
+            f"{CARD_FILE} of {repo_id} must be as it was rendered, got one edited by hand: name the card to "
+            f"push with sr-hub push --card FILE, or take that one away there"
+        )
 
 
 def _contents(

@@ -50,8 +50,12 @@ def check_settings(run: Path, config: TrainConfig) -> None:
 
 def sheets(run: Path, phase: str = "*") -> list[Path]:
     """The sheets of a run, or of one phase of it, the oldest first."""
-    found = (run / "sheets").glob(f"{phase}-*.png")
-    return sorted(path for path in found if re.fullmatch(rf"({'|'.join(PHASES)})-\d{{6,}}", path.stem))
+    order: list[str] = list(PHASES)
+    found = []
+    for path in (run / "sheets").glob(f"{phase}-*.png"):
+        if match := re.fullmatch(rf"({'|'.join(PHASES)})-(\d{{6,}})", path.stem):
+            found.append((order.index(match[1]), int(match[2]), path))
+    return [path for _, _, path in sorted(found)]
 
 
 def own_pictures(run: Path, tree: Path) -> list[Path]:

@@ -20,15 +20,16 @@ from tqdm import tqdm
 from sr_hub.checkpoint import load_checkpoint, save_checkpoint
 from sr_hub.config import TrainConfig
 from sr_hub.curves import plot_curves
-from sr_hub.data import Batch, Crops, list_images, smallest_side
+from sr_hub.data import Batch, Crops, is_usable, list_images, smallest_side
 from sr_hub.degradations import DEGRADATIONS
 from sr_hub.evaluation import Pair, evaluate, find_pairs, hold_out, least_side, load_samples
 from sr_hub.generator import SRGenerator, save_weights
+from sr_hub.hub_files import HubOptions
 from sr_hub.losses import find_vgg
 from sr_hub.model_card import PICTURE_FILE, CardOptions, write_card
 from sr_hub.phases import AdversarialPhase, Phase, PixelPhase, check_adversarial
 from sr_hub.precision import resolve_precision
-from sr_hub.pretrained import read_weights
+from sr_hub.pretrained import find_model, read_weights
 from sr_hub.run_folder import (
     MODEL_FOLDER,
     PHASES,
@@ -46,6 +47,8 @@ from sr_hub.training_record import (
     Data,
     describe_run,
     legs_before,
+    start_of,
+    sums_of_start,
     this_machine,
     write_record,
 )
@@ -133,40 +136,52 @@ class _Run:
         self.folder = Path(config.out)
         self.degradation = DEGRADATIONS[config.degradation]
         content = config.adversarial_steps and config.content_weight
-        self.vgg = find_vgg(config.vgg) if content else None
+        self.vgg = find_vgg(config.vgg, config.hub_token) if content else None
         if config.adversarial_steps:
             check_adversarial(config, self.vgg)
-        self.start = self._start_weights()
+        self.start, self.fidelity = self._start_weights()
+        self.before, self.begun_from = legs_before(config), start_of(config)
+        self.start_sums = sums_of_start(config)
         self.seconds_before = 0.0
         self.spent = {"pixel": 0.0, "adversarial": 0.0}  # seconds in each phase's loop
         self.stop = False
 
-    def _start_weights(self) -> SRGenerator:
+    def _start_weights(self) -> tuple[SRGenerator, SRGenerator | None]:
+        """The generator to begin with, and the pixel-loss end of its family that phase 2 alone is to keep."""
         config = self.config
-        if config.init is not None:
-            generator = SRGenerator.from_pretrained(
-                config.init, fidelity=config.init_fidelity, token=config.hub_token
-            )
-            if generator.scale != config.scale:
-                raise ValueError(f"scale must be that of --init, {generator.scale}, got {config.scale}")
-            return generator
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            return SRGenerator(scale=config.scale, features=config.features, blocks=config.blocks)
+        if config.init is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(config.seed)
+                start = SRGenerator(scale=config.scale, features=config.features, blocks=config.blocks)
+            return start, None
+        token = config.hub_token
+        start = SRGenerator.from_pretrained(config.init, fidelity=config.init_fidelity, token=token)
+        if start.scale != config.scale:
+            raise ValueError(f"scale must be that of --init, {start.scale}, got {config.scale}")
+        for name in ("features", "blocks"):
+            asked, there = getattr(config, name), start.config[name]
+            if asked not in (there, TrainConfig.__dataclass_fields__[name].default):
+                raise ValueError(f"{name} must be that of --init, {there}, or left out, got {asked}")
+        if find_model(config.init, HubOptions(token=token)).fidelity is None:
+            return start, start
+        return start, SRGenerator.from_pretrained(config.init, fidelity=1.0, token=token)
 
     def _load_data(self) -> None:
         config = self.config
-        patch = max(
-            config.patch_size if config.pixel_steps else 0,
-            config.adversarial_patch_size if config.adversarial_steps else 0,
-        )
-        paths = list_images(Path(config.data), own_pictures(self.folder, Path(config.data)))
+        smallest = smallest_side(config.largest_patch, config.scale, config.shrink)
+        top = Path(config.data)
+        apart = own_pictures(self.folder, top)
+        if config.validation and top.resolve() in Path(config.validation).resolve().parents:
+            apart = [*apart, Path(config.validation)]
+        paths = list_images(top, apart)
         if config.validation:
             own = own_pictures(self.folder, Path(config.validation))
             pairs = find_pairs(Path(config.validation), config.scale, leave_out=own)
         else:
             held_out = hold_out(paths, config.scale)
-            paths = [path for path in paths if path not in held_out] if len(paths) >= 20 else paths
+            rest = [path for path in paths if path not in held_out]
+            if len(paths) >= 20 and any(is_usable(path, smallest) for path in rest):
+                paths = rest
             pairs = [Pair(path.name, path) for path in held_out]
         self.validation = list(
             load_samples(pairs, config.scale, degradation=self.degradation, largest_side=512)
@@ -179,7 +194,6 @@ class _Run:
                     f"{sample.name} must have sides of at least {least} pixels to validate on, "
                     f"got {width}x{height}"
                 )
-        smallest = smallest_side(patch, config.scale, config.shrink)
         self.crops = Crops(paths, smallest, config.memory_limit * 1e9, self.device)
 
     def train(self) -> Path | None:
@@ -194,6 +208,7 @@ class _Run:
         found = load_checkpoint(self.folder)
         done = {"pixel": 0, "adversarial": 0}
         if found:
+            self._check_start(found[1].get("start", self.start_sums))
             done |= found[1]["done"]
             self.seconds_before = found[1]["seconds"]
             self.spent |= found[1].get("spent", {})
@@ -201,7 +216,7 @@ class _Run:
             trim_metrics(self.folder, done)
         with self._signals():
             generator = self.start
-            fidelity = self.start if self.config.init is not None else None
+            fidelity = self.fidelity
             for name in PHASES:
                 steps = self.config.pixel_steps if name == "pixel" else self.config.adversarial_steps
                 if not steps:
@@ -219,6 +234,13 @@ class _Run:
                 if name == "pixel":
                     fidelity = generator
         return self._finish(generator, fidelity if self.config.adversarial_steps else None)
+
+    def _check_start(self, sums: list[str]) -> None:
+        if sums != self.start_sums:
+            raise ValueError(
+                f"{self.config.init} holds other weights than those that {self.folder} started from: put the "
+                f"old ones back, or use another --out"
+            )
 
     def _phase(self, name: str, start: SRGenerator, tensors: dict[str, Tensor] | None) -> Phase:
         if name == "pixel":
@@ -256,6 +278,8 @@ class _Run:
         """Trains ``phase`` to its end; False when it was stopped before."""
         config = self.config
         first, before, started = done[name], self.spent[name], time.monotonic()
+        if first and self._budget_used(name) == 1:  # killed between its last checkpoint and its weights
+            return True
         pending: list[dict[str, Tensor]] = []
         bar = tqdm(total=steps, initial=first, desc=name, unit="step", disable=self.rank > 0, mininterval=5)
         with bar:
@@ -277,7 +301,8 @@ class _Run:
                     self._validate(name, step + 1, phase.ema)
                 if saving and self.rank == 0:
                     clocks = {"spent": self.spent, "seconds": self._seconds()}
-                    facts = {"name": f"{name}-{step + 1}", "done": done, **clocks}
+                    names = {"name": f"{name}-{step + 1}", "start": self.start_sums}
+                    facts = {**names, "done": done, **clocks}
                     save_checkpoint(self.folder, phase.state(), facts)
                 if last:
                     break
@@ -410,8 +435,9 @@ class _Run:
             self.folder,
             data=Data(None, len(sizes), round(sum(height * width for height, width in sizes) / 1e6, 1)),
             machine=this_machine(self.device, self.world_size),
+            start=self.begun_from,
         )
-        write_record(folder / RECORD_FILE, [*legs_before(self.config), leg])
+        write_record(folder / RECORD_FILE, [*self.before, leg])
         phase = "adversarial" if self.config.adversarial_steps else "pixel"
         shutil.copyfile(sheets(self.folder, phase)[-1], folder / PICTURE_FILE)
         write_card(folder, CardOptions(name=self.folder.resolve().name), keep_edited=True)

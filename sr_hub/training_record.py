@@ -7,6 +7,8 @@ import math
 import platform
 import shlex
 import sys
+import types
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -106,6 +108,7 @@ def describe_run(
     *,
     data: Data | None = None,
     machine: Machine | None = None,
+    start: Start | None = None,
 ) -> Leg:
     """The leg that a run folder with ``train_config.json`` and ``metrics.jsonl`` stands for.
 
@@ -113,6 +116,7 @@ def describe_run(
         folder: ``--out`` of a training run.
         data: Count of the images; the statement in it gives way to that of the settings.
         machine: Where it ran.
+        start: What it started from. Default: what ``--init`` names now.
 
     Raises:
         FileNotFoundError: If the folder lacks one of the two files.
@@ -122,15 +126,17 @@ def describe_run(
         if not (folder / file).is_file():
             raise FileNotFoundError(f"{folder} must be a run folder with {file}, which is not there")
     config = TrainConfig.load(folder / SETTINGS_FILE)
+    text = (folder / METRICS_FILE).read_text()
+    whole = text[: text.rfind("\n") + 1]  # a kill may have cut the last line short
     try:
-        lines = [json.loads(line) for line in (folder / METRICS_FILE).read_text().splitlines()]
+        lines = [json.loads(line) for line in whole.splitlines()]
     except json.JSONDecodeError as error:
         raise ValueError(f"{folder / 'metrics.jsonl'} must hold JSON lines, got: {error}") from error
     steps: dict[str, int] = {}
     for line in lines:
         steps[line["phase"]] = max(steps.get(line["phase"], 0), line["step"])
     scores = [line for line in lines if "psnr_y" in line]
-    images = Path(config.validation).name if config.validation else "images of the training folder"
+    images = Path(config.validation).resolve().name if config.validation else "images of the training folder"
     data = data or Data()
     settings = {name: _portable(name, value) for name, value in config.without_token().items()}
     return Leg(
@@ -146,8 +152,32 @@ def describe_run(
         validation=_validation({"images": images, **{name: _rounded(scores[-1][name]) for name in _SCORES}})
         if scores
         else None,
-        start=_start(config),
+        start=start or start_of(config),
     )
+
+
+def start_of(config: TrainConfig) -> Start | None:
+    """What ``--init`` names, as it is now; None for new weights."""
+    if config.init is None:
+        return None
+    name = str(_portable("init", config.init))
+    try:
+        files = find_model(config.init, HubOptions(token=config.hub_token))
+    except FileNotFoundError:  # of a run of old, told of now
+        return Start(name, False, config.init_fidelity, None)
+    local = Path(config.init).exists() or files.weights.is_relative_to(BUNDLED)
+    fidelity = config.init_fidelity
+    if fidelity is None and files.fidelity is not None:
+        fidelity = DEFAULT_FIDELITY
+    return Start(name, not local, fidelity, sha256_of(files.weights))
+
+
+def sums_of_start(config: TrainConfig) -> list[str]:
+    """SHA-256 of each weights file of the model that ``--init`` names; none for new weights."""
+    if config.init is None:
+        return []
+    files = find_model(config.init, HubOptions(token=config.hub_token))
+    return [sha256_of(path) for path in (files.weights, files.fidelity) if path is not None]
 
 
 def legs_before(config: TrainConfig) -> list[Leg]:
@@ -182,13 +212,15 @@ def read_record(path: Path) -> list[Leg]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers too long and of brackets too deep
         raise ValueError(f"{path} must be JSON, got: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("legs"), list):
         raise ValueError(f"{path} must hold an object with a list legs, got {type(content).__name__}")
     try:
-        return [_leg(values) for values in content["legs"]]
-    except (TypeError, AttributeError) as error:
+        legs = [_leg(values) for values in content["legs"]]
+        record_of(legs)  # what could not be written again would fail after a training
+        return legs
+    except (TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: a leg must have the fields of a training run, got: {error}") from error
 
 
@@ -206,7 +238,37 @@ def _leg(values: dict[str, Any]) -> Leg:
         "machine": Machine, "data": Data, "validation": lambda **scores: _validation(scores), "start": Start
     }  # fmt: skip
     built = {name: None if values.get(name) is None else kind(**values[name]) for name, kind in parts.items()}
-    return Leg(**{**values, **built})
+    leg = Leg(**{**values, **built})
+    for part in (leg, leg.machine, leg.data, leg.validation, leg.start):
+        if part is not None:
+            _check_types(part)
+    if not isinstance(leg.settings.get("degradation", ""), str):
+        raise ValueError(f"degradation must be str, got {leg.settings['degradation']!r}")
+    return leg
+
+
+def _check_types(part: Any) -> None:
+    """Refuses a part of a leg that JSON has given a value of another type: a card shows them as they are."""
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if not _is_of(value, field.type):
+            kind = field.type.__name__ if isinstance(field.type, type) else field.type
+            raise ValueError(f"{field.name} must be {kind}, got {value!r}")
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if isinstance(kind, types.UnionType):
+        return any(_is_of(value, part) for part in typing.get_args(kind))
+    if typing.get_origin(kind) is dict:
+        of_key, of_value = typing.get_args(kind)
+        return isinstance(value, dict) and all(
+            _is_of(key, of_key) and _is_of(part, of_value) for key, part in value.items()
+        )
+    if kind is str:  # JSON can hold halves of characters, which no file can
+        return isinstance(value, str) and value == value.encode("utf-8", "ignore").decode()
+    if kind is float:
+        return type(value) in (int, float)
+    return kind is Any or type(value) is kind
 
 
 def _validation(values: dict[str, Any]) -> Validation:
@@ -217,21 +279,6 @@ def _validation(values: dict[str, Any]) -> Validation:
 
 def _rounded(score: float | None) -> float | None:
     return None if score is None else round(score, 4)
-
-
-def _start(config: TrainConfig) -> Start | None:
-    if config.init is None:
-        return None
-    name = str(_portable("init", config.init))
-    try:
-        files = find_model(config.init, HubOptions(token=config.hub_token))
-    except FileNotFoundError:  # of a run of old, told of now
-        return Start(name, False, config.init_fidelity, None)
-    local = Path(config.init).exists() or files.weights.is_relative_to(BUNDLED)
-    fidelity = config.init_fidelity
-    if fidelity is None and files.fidelity is not None:
-        fidelity = DEFAULT_FIDELITY
-    return Start(name, not local, fidelity, sha256_of(files.weights))
 
 
 def _portable(name: str, value: Any) -> Any:

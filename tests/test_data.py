@@ -1,3 +1,7 @@
+import subprocess
+import sys
+import weakref
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sr_hub import data
 from sr_hub.data import Crops, decode, gather, list_images, smallest_side, stack
 from sr_hub.degradations import DEGRADATIONS
 
@@ -55,6 +60,49 @@ def test_links_to_folders_are_followed_but_no_folder_is_read_twice(folder: Path,
     (folder / ".b").symlink_to(elsewhere / ".hidden")
     names = [path.relative_to(folder).as_posix() for path in list_images(folder)]
     assert names == ["a/a.png", "a/loop/b.png", "sub0/0.png", "sub1/1.png", "sub2/2.png"]
+
+
+@pytest.mark.parametrize("name", ["a.tga", "a.jfif", "a.mpo"])
+def test_rarer_names_of_pillows_formats_are_listed(tmp_path: Path, name: str) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / name)
+    assert [decode(path).shape for path in list_images(tmp_path)] == [(8, 8, 3)]
+
+
+def test_the_first_picture_loads_the_plugins_of_pillow(tmp_path: Path) -> None:
+    """In a process of its own, where no other test has loaded them."""
+    (tmp_path / "pillow_jxl.py").write_text("print('loaded')")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    program = "import sys, pathlib, sr_hub.data as data; data.decode(pathlib.Path(sys.argv[1]))"
+    run = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, sys.argv[2]); {program}"]
+        + [str(tmp_path / "a.png"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout == "loaded\n", run.stderr
+
+
+def test_the_images_are_not_held_twice() -> None:
+    """Each piece is gone when the next is copied."""
+    alive: set[int] = set()
+    most = 0
+
+    class Pieces(deque[torch.Tensor]):
+        def popleft(self) -> torch.Tensor:
+            nonlocal most
+            most = max(most, len(alive) - len(self))
+            return super().popleft()
+
+    pieces: deque[torch.Tensor] = Pieces()
+    for index in range(5):
+        piece = torch.full((index + 1,), index, dtype=torch.uint8)
+        alive.add(index)
+        weakref.finalize(piece, alive.remove, index)
+        pieces.append(piece)
+    del piece
+    joined = data._joined(pieces, CPU)
+    assert joined.tolist() == [0, 1, 1, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4]
+    assert most <= 1
 
 
 def test_missing_folder_names_the_flag(tmp_path: Path) -> None:

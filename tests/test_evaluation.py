@@ -80,6 +80,37 @@ def test_pairs_of_hr_and_lr_folders_belong_together_by_order(hr_and_lr: Path) ->
     assert find_pairs(hr_and_lr, 2) == without  # there is no LRx2
 
 
+def named(folder: Path, hr: list[str], lr: list[str]) -> Path:
+    for names, place in ((hr, folder / "HR"), (lr, folder / "LRx4")):
+        place.mkdir()
+        for name in names:
+            (place / f"{name}.png").touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("hr", "lr"),
+    [
+        (["1", "2", "10"], ["1x4", "2x4", "10x4"]),
+        (["img", "img1"], ["img_x4", "img1-X4"]),
+        (["a", "ax4"], ["a", "ax4"]),
+        (["a", "ax4"], ["ax4", "ax4x4"]),
+        (["p_HR", "q_HR"], ["p_LR", "q_LR"]),
+    ],
+)
+def test_pairs_belong_together_by_their_names(tmp_path: Path, hr: list[str], lr: list[str]) -> None:
+    found = {pair.hr.stem: pair.lr.stem for pair in find_pairs(named(tmp_path, hr, lr), 4) if pair.lr}
+    assert found == dict(zip(hr, lr, strict=True))
+
+
+def test_pairs_whose_names_and_places_differ_are_refused(tmp_path: Path) -> None:
+    named(tmp_path, ["1", "2", "3"], ["1x4", "2x4", "two"])
+    assert len(find_pairs(tmp_path, 4)) == 3  # by order, which the names do not gainsay
+    (tmp_path / "LRx4" / "two.png").rename(tmp_path / "LRx4" / "0.png")
+    with pytest.raises(ValueError, match="LR image 1x4 must be that of 2 by its place, but is 1's by its"):
+        find_pairs(tmp_path, 4)
+
+
 def test_pairs_reject_missing_and_uneven_folders(hr_and_lr: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no folder of evaluation images at .*nowhere"):
         find_pairs(tmp_path / "nowhere", 4)

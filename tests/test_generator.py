@@ -172,8 +172,10 @@ def test_equal_seeds_give_equal_networks() -> None:
     ("arguments", "message"),
     [
         ({"scale": 5}, "scale must be 2, 3 or 4, got 5"),
-        ({"features": 0}, "at least 1, got 0 and 7"),
-        ({"blocks": 0}, "at least 1, got 64 and 0"),
+        ({"features": 0}, r"features must lie in \[1, 1024\], got 0"),
+        ({"blocks": 0}, r"blocks must lie in \[1, 256\], got 0"),
+        ({"features": 1025}, r"features must lie in \[1, 1024\], got 1025"),
+        ({"blocks": 257}, r"blocks must lie in \[1, 256\], got 257"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, int], message: str) -> None:

@@ -22,6 +22,7 @@ from sr_hub import SRGenerator, cli
 from sr_hub.config import TrainConfig
 from sr_hub.hub_store import Repository, check_path
 from sr_hub.loopback_hub import DEFAULT_TOKEN, LoopbackHub, _Handler
+from sr_hub.losses import find_vgg
 from sr_hub.model_card import CardOptions
 from sr_hub.publishing import PushOptions, check_before_training, push_folder
 from sr_hub.training_record import Data, Leg, read_record, write_record
@@ -147,6 +148,44 @@ def test_files_that_the_model_no_longer_has_leave_the_repository(pushed: str, ap
     api.upload_file(path_or_fileobj=b"mine", path_in_repo="notes.txt", repo_id=pushed)
     tiny(5).push_to_hub(pushed, license="mit", data_statement=STATEMENT, token=DEFAULT_TOKEN)
     assert files(api) == {"config.json", "model.safetensors", "README.md", "notes.txt"}
+
+
+@pytest.mark.parametrize("edited", [True, False])
+def test_a_card_that_somebody_wrote_on_the_hub_is_not_overwritten(
+    folder: Path, pushed: str, api: HfApi, hub: LoopbackHub, edited: bool
+) -> None:
+    card = ModelCard.load(pushed, token=hub.token).content + "More.\n" if edited else "# Of another\n"
+    api.upload_file(path_or_fileobj=card.encode(), path_in_repo="README.md", repo_id=pushed)
+    tiny(7).save_pretrained(folder, fidelity=tiny(8))
+    facts = CardOptions(license="mit", data_statement=STATEMENT)
+    with pytest.raises(
+        ValueError, match="README.md of me/sharp must be as it was rendered, got one .* --card"
+    ):
+        push_folder(folder, pushed, PushOptions(token=hub.token), facts)
+    assert api.list_repo_commits(pushed)[0].title != "Upload model"
+    assert push_folder(folder, pushed, PushOptions(token=hub.token, create_pr=True), facts).changed
+    own = folder / "card.md"
+    own.write_text("---\nlicense: mit\n---\n# Mine\n")
+    assert push_folder(folder, pushed, PushOptions(token=hub.token, card=own), facts).changed
+
+
+def test_the_card_of_a_new_repository_with_a_licence_is_replaced(
+    folder: Path, api: HfApi, hub: LoopbackHub
+) -> None:
+    """As the Hub's page makes one: metadata alone."""
+    api.create_repo("me/sharp")
+    content = b"---\nlicense: mit\n---\n"
+    api.upload_file(path_or_fileobj=content, path_in_repo="README.md", repo_id="me/sharp")
+    assert push_folder(folder, "me/sharp", PushOptions(token=hub.token)).changed
+    assert STATEMENT in ModelCard.load("me/sharp", token=hub.token).text
+
+
+def test_files_of_others_stay_in_the_repository(folder: Path, pushed: str, api: HfApi) -> None:
+    others = ("before_after.txt", "before_after/1.png", "before_after_plan.pdf")
+    for name in (*others, "before_after_2.png"):
+        api.upload_file(path_or_fileobj=b"x", path_in_repo=name, repo_id=pushed)
+    push_folder(folder, pushed, PushOptions(token=DEFAULT_TOKEN))
+    assert files(api) == MODEL | {"training_record.json", "before_after.png", *others}
 
 
 def test_a_private_repository(folder: Path, load: Callable[..., SRGenerator], api: HfApi) -> None:
@@ -442,6 +481,22 @@ def test_what_is_not_there(
     with pytest.raises(kind, match=message) as caught:
         load(name, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_private_vgg_is_fetched_with_the_token(hub: LoopbackHub, api: HfApi, tmp_path: Path) -> None:
+    api.create_repo("me/other", private=True)
+    upload(api, b"weights", "model.safetensors")
+    with pytest.raises(FileNotFoundError, match="the content loss needs VGG19's weights"):
+        find_vgg("me/other")
+    assert find_vgg("me/other", hub.token).read_bytes() == b"weights"
+
+
+def test_a_branch_with_a_slash(folder: Path, hub: LoopbackHub, load: Any, api: HfApi) -> None:
+    push_folder(folder, "me/sharp", PushOptions(token=hub.token, revision="try/äöü"))
+    assert same(load("me/sharp", revision="try/äöü", fidelity=0), tiny(0))
+    assert "model.safetensors" not in files(api) and "model.safetensors" in files(api, "try/äöü")
+    with pytest.raises(FileNotFoundError, match="me/sharp has no revision 'no/語'"):
+        load("me/sharp", revision="no/語")
 
 
 def test_a_gated_repository(pushed: str, load: Any, monkeypatch: pytest.MonkeyPatch) -> None:

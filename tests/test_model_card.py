@@ -108,11 +108,47 @@ def test_every_leg_is_told(folder: Path) -> None:
     assert ModelCard(render_card(folder)).data.base_model == ["jane/newer"]
 
 
+def test_a_record_of_a_stranger_brings_no_markup_along(folder: Path) -> None:
+    evil = "x | y\n\n<img src=e>\n# Z"
+    data = Data(evil, 1, None)
+    write_record(
+        folder / "training_record.json",
+        [
+            leg(
+                steps={evil: 1},
+                versions={evil: evil},
+                command=f"train\n````\n{evil}",
+                data=data,
+                license=evil,
+            )
+        ],
+    )
+    card = render_card(folder, CardOptions(name="a <b> [c](d) e_f"))
+    before, fenced, after = card.split("\n`````\n")
+    assert fenced == f"train\n````\n{evil}"
+    text = before.split("\n---\n", 1)[1] + after
+    assert "<img" not in text and "\n# Z" not in text
+    assert r"x \| y &lt;img src=e> # Z" in text
+    assert "\n# a \\<b> \\[c\\](d) e_f\n" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"), [({"degradation": "fog"}, "fog"), ({}, "not recorded")], ids=["unknown", "none"]
+)
+def test_a_degradation_of_another_version_is_told_by_its_name(
+    folder: Path, settings: dict[str, str], told: str
+) -> None:
+    write_record(folder / "training_record.json", [leg(settings=settings)])
+    assert f"| Degradation | {told} |" in render_card(folder)
+
+
 def test_a_card_says_that_the_score_was_a_loss(folder: Path) -> None:
     evaluation(folder / "results" / "set5.json", 30.0, lpips=0.1)
     write_record(folder / "training_record.json", [leg()])
     assert "one of the losses" not in render_card(folder)
     by_lpips = leg(settings={"degradation": "rough", "lpips_weight": 1.0})
+    write_record(folder / "training_record.json", [dataclasses.replace(by_lpips, steps={"pixel": 9})])
+    assert "one of the losses" not in render_card(folder), "phase 1 has no such loss"
     write_record(folder / "training_record.json", [leg(), by_lpips])
     card = render_card(folder)
     assert "**LPIPS was one of the losses of the training**" in card
@@ -319,6 +355,9 @@ def test_the_command_writes_record_times_and_card(
     Image.new("RGB", (1000, 500)).save(tmp_path / "photos" / "a.png")
     run = tmp_path / "photos" / "old_run"
     (run / "sheets").mkdir(parents=True)
+    (tmp_path / "photos" / "text.png").write_text("no picture")
+    (tmp_path / "photos" / "cut.png").write_bytes((tmp_path / "photos" / "a.png").read_bytes()[:-200])
+    Image.new("RGB", (50, 50)).save(tmp_path / "photos" / "small.png")
     Image.new("RGB", (70, 70)).save(run / "sheets" / "pixel-000005.png")  # not trained on
     TrainConfig(data=str(tmp_path / "photos"), threads=3).save(run / "train_config.json")
     line = {"phase": "pixel", "step": 5, "seconds": 7200.0, "psnr_y": 30.0, "psnr_y_bicubic": 28.0}

@@ -68,6 +68,15 @@ def test_pixel_phase_learns_one_patch(optimizer: str, expansion: int) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_a_network_without_weights_for_muon_learns_by_adam() -> None:
+    config = replace(CONFIG, features=2, optimizer="muon")
+    phase = PixelPhase(SRGenerator(features=2, blocks=1), config, CPU, False)
+    first = phase.step(batch(), 1.0)["pixel_loss"]
+    for _ in range(30):
+        last = phase.step(batch(), 1.0)["pixel_loss"]
+    assert last < first
+
+
 def test_the_average_follows_the_weights_and_stays_plain() -> None:
     config = TrainConfig(features=8, blocks=1, expansion=2, ema_decay=0.0)
     phase = PixelPhase(start(), config, CPU, False)

@@ -138,6 +138,15 @@ def test_weights_that_are_no_numbers(tmp_path: Path, value: torch.Tensor, messag
         SRGenerator.from_pretrained(tmp_path)
 
 
+def test_another_faithful_end_is_another_model(tmp_path: Path) -> None:
+    tiny(0).save_pretrained(tmp_path, fidelity=tiny(1))
+    (tmp_path / "training_record.json").write_text('{"legs": []}')
+    tiny(0).save_pretrained(tmp_path, fidelity=tiny(2))
+    assert not (tmp_path / "training_record.json").exists()
+    with pytest.raises(ValueError, match="fidelity must be of the config .*'features': 8.*'features': 4"):
+        tiny(0).save_pretrained(tmp_path, fidelity=SRGenerator(features=4, blocks=1))
+
+
 def test_saving_over_another_model_leaves_nothing_of_it(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     tiny(0).save_pretrained(folder, fidelity=tiny(1))
@@ -149,6 +158,8 @@ def test_saving_over_another_model_leaves_nothing_of_it(tmp_path: Path) -> None:
     assert torch.equal(SRGenerator.from_pretrained(folder).tail.weight, tiny(2).tail.weight)
     (folder / "results").mkdir()
     (folder / "results" / "s.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="must not hold results/ of other weights: save elsewhere"):
+        tiny(2).save_pretrained(folder, fidelity=tiny(1))
     with pytest.raises(FileExistsError, match="must not hold results/ of other weights: save elsewhere"):
         tiny(3).save_pretrained(folder)
     assert torch.equal(SRGenerator.from_pretrained(folder).tail.weight, tiny(2).tail.weight)

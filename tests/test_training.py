@@ -29,6 +29,7 @@ from sr_hub.loopback_hub import LoopbackHub
 from sr_hub.losses import VGG19Features
 from sr_hub.model_card import CardOptions
 from sr_hub.publishing import PushOptions, check_before_training, push_folder
+from sr_hub.run_folder import sheets
 from sr_hub.training import NonFiniteLossError, learning_rate_factor, train
 from sr_hub.training_record import read_record
 from sr_hub.whole_files import sole_user
@@ -202,6 +203,20 @@ def test_a_budget_ends_each_phase_with_its_learning_rate_brought_down(material: 
     assert all(torch.equal(before[name], value) for name, value in weights(tmp_path).items())
 
 
+def test_killed_after_the_last_checkpoint_of_a_budget_it_takes_no_step_more(
+    material: Path, tmp_path: Path
+) -> None:
+    config = replace(
+        settings(material, tmp_path), pixel_steps=10**6, adversarial_steps=0, budget_minutes=0.005
+    )
+    assert train(config) is not None
+    before = load_file(tmp_path / "model" / "model.safetensors")
+    (tmp_path / "pixel.safetensors").unlink()
+    assert train(config) is not None
+    after = load_file(tmp_path / "model" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_a_signal_stops_with_a_checkpoint(material: Path, tmp_path: Path) -> None:
     config = replace(settings(material, tmp_path), pixel_steps=100_000, checkpoint_every=100_000)
     process = subprocess.Popen(command(config), stderr=subprocess.PIPE, text=True)
@@ -246,6 +261,50 @@ def test_fine_tuning_starts_from_weights_and_keeps_them_as_the_other_end(
     assert all(torch.equal(start[name], kept[name]) for name in start)
     result = load_file(tmp_path / "model" / "model.safetensors")
     assert 0 < max((result[name] - start[name]).abs().max().item() for name in start) < 0.01
+
+
+def test_phase_2_alone_keeps_the_faithful_end_of_the_family_that_it_starts_from(
+    material: Path, tmp_path: Path, whole: Path
+) -> None:
+    """Not the blend that it starts from, which was not trained on pixel loss."""
+    init = str(whole / "model")
+    train(replace(settings(material, tmp_path), init=init, pixel_steps=0, adversarial_steps=1))
+    start = load_file(whole / "model" / "fidelity.safetensors")
+    kept = load_file(tmp_path / "model" / "fidelity.safetensors")
+    assert all(torch.equal(start[name], kept[name]) for name in start)
+
+
+@pytest.mark.parametrize("end", ["model", "fidelity"])
+def test_a_run_goes_on_from_the_weights_it_began_with_only(
+    material: Path, tmp_path: Path, whole: Path, end: str
+) -> None:
+    shutil.copytree(whole / "model", tmp_path / "base")
+    config = replace(
+        settings(material, tmp_path / "run"), init=str(tmp_path / "base"), pixel_steps=0, adversarial_steps=2
+    )
+    assert train(replace(config, max_minutes=1e-6)) is None
+    path = tmp_path / "base" / f"{end}.safetensors"
+    before = path.read_bytes()
+    other = "fidelity" if end == "model" else "model"
+    shutil.copyfile(whole / "model" / f"{other}.safetensors", path)
+    with pytest.raises(ValueError, match="base holds other weights than those that .*run started from"):
+        train(config)
+    path.write_bytes(before)
+    assert train(config) is not None
+
+
+def test_a_record_that_cannot_be_read_ends_the_run_at_its_start(
+    material: Path, tmp_path: Path, whole: Path
+) -> None:
+    shutil.copytree(whole / "model", tmp_path / "base")
+    path = tmp_path / "base" / "training_record.json"
+    content = json.loads(path.read_text())
+    content["legs"][0]["of_a_newer_version"] = 1
+    path.write_text(json.dumps(content))
+    config = replace(settings(material, tmp_path / "run"), init=str(tmp_path / "base"))
+    with pytest.raises(ValueError, match="a leg must have the fields of a training run"):
+        train(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_first_phase_alone(material: Path, tmp_path: Path) -> None:
@@ -405,6 +464,9 @@ def test_a_refused_push_leaves_no_run_folder(material: Path, tmp_path: Path, hub
         ),
         ({"vgg": "/no/vgg.safetensors"}, "name one with --vgg"),
         ({"init": "/no/model"}, "model must be one of"),
+        ({"features": 2000}, "features must lie in [1, 1024], got 2000"),
+        ({"init": "photo", "features": 32}, "features must be that of --init, 64, or left out, got 32"),
+        ({"init": "photo", "features": 64, "blocks": 3}, "blocks must be that of --init, "),
         ({"patch_size": 500}, "no usable training image: 4 files found, 4 skipped"),
         ({"content_layers": "conv1_9:1"}, "content_layers takes conv1_1 to conv5_4"),
         ({"content_layers": "conv2_1:1"}, "must hold VGG19's 3 first convolutions, got 2"),
@@ -463,6 +525,41 @@ def test_broken_pictures_among_the_held_out_ones_are_skipped(
     assert train(config) is not None
     messages = [line for line in caplog.messages if line.startswith("skipped")]
     assert len(messages) == 2 and "0.png: unreadable" in messages[0] and "12x12 is smaller" in messages[1]
+
+
+def test_sheets_are_in_the_order_of_the_steps(tmp_path: Path) -> None:
+    names = ["pixel-999000", "pixel-1000000", "adversarial-000500"]
+    (tmp_path / "sheets").mkdir()
+    for name in [*names, "mine"]:
+        (tmp_path / "sheets" / f"{name}.png").touch()
+    assert [path.stem for path in sheets(tmp_path)] == names
+    assert [path.stem for path in sheets(tmp_path, "pixel")] == names[:2]
+
+
+def test_pictures_are_held_out_only_while_others_can_be_trained_on(material: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for index in range(24):
+        if index % 6:
+            Image.new("RGB", (24, 24)).save(photos / f"{index:02d}.png")
+        else:
+            shutil.copyfile(material / "photos" / "0.png", photos / f"{index:02d}.png")
+    config = replace(
+        settings(material, tmp_path / "run"), data=str(photos), adversarial_steps=0, pixel_steps=1
+    )
+    assert train(config) is not None
+    assert record(tmp_path / "run")[0]["data"]["images"] == 4
+
+
+def test_a_validation_folder_among_the_data_is_not_trained_on(material: Path, tmp_path: Path) -> None:
+    shutil.copytree(material / "photos", tmp_path / "photos")
+    shutil.copytree(material / "photos", tmp_path / "photos" / "held_out" / "HR")
+    config = replace(
+        settings(material, tmp_path / "run"), data=str(tmp_path / "photos"), adversarial_steps=0,
+        pixel_steps=1, validation=str(tmp_path / "photos" / "held_out"),
+    )  # fmt: skip
+    assert train(config) is not None
+    assert record(tmp_path / "run")[0]["data"]["images"] == 4
 
 
 def test_a_picture_too_small_to_validate_on_ends_the_run_at_its_start(material: Path, tmp_path: Path) -> None:
@@ -582,6 +679,20 @@ def test_a_run_starts_from_a_private_repository(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
     with pytest.raises(FileNotFoundError, match="no repository me/base on the Hub, or it is private"):
         train(replace(config, out=str(tmp_path / "other"), hub_token=None))
+
+
+def test_a_record_that_cannot_be_fetched_ends_the_run_at_its_start(
+    material: Path, tmp_path: Path, whole: Path, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = CardOptions(license="mit", data_statement="Noise.")
+    push_folder(whole / "model", "me/base", PushOptions(token=hub.token), facts)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    SRGenerator.from_pretrained("me/base")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    config = replace(settings(material, tmp_path / "run"), init="me/base", adversarial_steps=0)
+    with pytest.raises(ConnectionError, match="training_record.json of me/base is not in the cache"):
+        train(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_learning_rate_rises_then_follows_half_a_cosine() -> None:

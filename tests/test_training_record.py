@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,26 @@ def test_a_run_with_an_infinite_psnr_is_described(tmp_path: Path, infinite: str)
     assert describe_run(tmp_path).validation == Validation("flat", 30.1235, math.inf)
 
 
+def test_a_last_line_cut_short_is_left_out(tmp_path: Path) -> None:
+    TrainConfig().save(tmp_path / "train_config.json")
+    line = '{"phase": "pixel", "step": 3, "seconds": 9.0}\n'
+    (tmp_path / "metrics.jsonl").write_text(line + line.replace("3", "6")[:20])
+    assert describe_run(tmp_path).steps == {"pixel": 3}
+    (tmp_path / "metrics.jsonl").write_text(line[:20] + "\n" + line)
+    with pytest.raises(ValueError, match="must hold JSON lines"):
+        describe_run(tmp_path)
+
+
+def test_a_validation_here_has_the_name_of_this_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    TrainConfig(validation=".").save(tmp_path / "train_config.json")
+    line = {"phase": "pixel", "step": 3, "seconds": 9.0, "psnr_y": 30.0, "psnr_y_bicubic": 28.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    assert describe_run(tmp_path).validation == Validation(tmp_path.name, 30.0, 28.0)
+
+
 def test_the_blend_that_a_family_starts_from_is_told(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("")
     SRGenerator(features=4, blocks=1).save_pretrained(tmp_path / "one-end")
@@ -60,6 +81,32 @@ def test_the_blend_that_a_family_starts_from_is_told(tmp_path: Path) -> None:
         TrainConfig(init=init, init_fidelity=asked).save(tmp_path / "train_config.json")
         start = describe_run(tmp_path).start
         assert start is not None and start.fidelity == told
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": "7 |"}, "seed must be int, got '7 |'"),
+        ({"seed": True}, "seed must be int, got True"),
+        ({"steps": {"pixel": "<b>"}}, "steps must be dict[str, int], got {'pixel': '<b>'}"),
+        ({"versions": {"torch": 2}}, "versions must be dict[str, str], got {'torch': 2}"),
+        ({"command": ["train"]}, "command must be str, got ['train']"),
+        ({"command": "\ud800"}, "command must be str, got '\\ud800'"),
+        ({"hours": "2"}, "hours must be float | None, got '2'"),
+        ({"hours": math.inf}, "Out of range float values"),
+        ({"data": {"images": 1.5}}, "images must be int | None, got 1.5"),
+        ({"data": None}, "data must be Data, got None"),
+        ({"settings": {"degradation": ["photo"]}}, "degradation must be str, got ['photo']"),
+        ({"of_a_newer_version": 1}, "unexpected keyword argument 'of_a_newer_version'"),
+    ],
+)
+def test_a_value_of_another_type_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    write_record(tmp_path / "record.json", [leg(None)])
+    content = json.loads((tmp_path / "record.json").read_text())
+    content["legs"][0] |= change
+    (tmp_path / "record.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"record.json: a leg must have .*{re.escape(message)}"):
+        read_record(tmp_path / "record.json")
 
 
 @pytest.mark.parametrize("validation", [{"images": "set"}, {"psnr_y": None}, {"other": 1}, "set"])
