@@ -348,4 +348,5 @@ def _markdown_row(name: str, sr: Scores, bicubic: Scores) -> str:
         cell(sr.lpips, bicubic.lpips, 4),
         cell(sr.lr_consistency, bicubic.lr_consistency, 2),
     ]
-    return f"| {' | '.join([name.replace('|', chr(92) + '|'), *cells])} |"
+    in_one_line = " ".join(name.split()).replace("|", "\\|")
+    return f"| {' | '.join([in_one_line, *cells])} |"

@@ -1,6 +1,7 @@
 """PIL images of any mode to arrays of grey or RGB samples, and the arithmetic of depth and alpha."""
 
 import io
+import struct
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -145,7 +146,9 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, st
 
 
 def _srgb_profile() -> bytes:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Without the second it was made in (ICC.1, 7.2.8), so that equal pictures give equal files.
+    return profile[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + profile[36:]
 
 
 def _fit_range(values: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:

@@ -286,15 +286,15 @@ def test_evaluate_rejects_nothing_and_too_small_images(tmp_path: Path) -> None:
 
 def test_json_and_markdown_hold_every_number() -> None:
     ours, theirs = Scores(math.inf, 0.95, 0.125, 50.0), Scores(28.5, 0.75, 0.5, 40.25)
-    result = Evaluation(4, (ImageScores("a|b.png", 10, 20, ours, theirs),), {"model": "m", "seed": 3})
+    result = Evaluation(4, (ImageScores("a|b\n.png", 10, 20, ours, theirs),), {"model": "m", "seed": 3})
     content = json.loads(result.to_json())
     assert content["settings"] == {"model": "m", "seed": 3}
     assert content["mean"]["sr"] == {"psnr_y": None, "ssim_y": 0.95, "lpips": 0.125, "lr_consistency": 50.0}
     assert content["images"][0]["bicubic"]["psnr_y"] == 28.5
-    assert content["images"][0]["name"] == "a|b.png"
+    assert content["images"][0]["name"] == "a|b\n.png"
     row = "inf (28.50) | 0.9500 (0.7500) | 0.1250 (0.5000) | 50.00 (40.25) |"
     assert f"| **mean of 1** | {row}" in result.to_markdown()
-    assert f"| a\\|b.png | {row}" in result.to_markdown()
+    assert f"| a\\|b .png | {row}" in result.to_markdown()
     assert "- model: m\n- seed: 3\n\n| image" in result.to_markdown()
 
 

@@ -184,8 +184,12 @@ def test_cmyk_with_a_broken_profile_is_converted_without_it() -> None:
 def test_lab_is_converted_by_its_profile() -> None:
     # sRGB red relative to D50 is L* 54.3, a* 80.8, b* 69.9; stored as L*255/100, a+128 and b+128.
     lab = Image.merge("LAB", [Image.new("L", (1, 1), value) for value in (138, 209, 198)])
-    red, green, blue = (int(value) for value in from_pil(lab).pixels[0, 0])
+    picture = from_pil(lab)
+    red, green, blue = (int(value) for value in picture.pixels[0, 0])
     assert red > 245 and green < 20 and blue < 20
+    assert picture.icc_profile is not None
+    assert struct.unpack(">6H", picture.icc_profile[24:36]) == (2000, 1, 1, 0, 0, 0)  # not of this second
+    ImageCms.ImageCmsProfile(io.BytesIO(picture.icc_profile))
 
 
 def test_wide_integers_are_mapped_and_said() -> None:
