@@ -71,7 +71,7 @@ def build_page(service: Service, model: str, closing: ExitStack) -> gr.Blocks:
                 queue=False, show_progress="hidden", api_visibility="private",
             )  # fmt: skip
         page.unload(events.close)
-        closing.callback(add_api(service, sessions).close)
+        add_api(service, sessions)
     return page.queue(max_size=_QUEUE)
 
 

@@ -53,6 +53,11 @@ class ShortLived:
             if self._timer is None:
                 self._start_timer(self._seconds)
 
+    def holds(self, folder: Path) -> bool:
+        """Whether the folder's time runs."""
+        with self._lock:
+            return folder in self._last_used
+
     def delete(self, folder: Path) -> None:
         """Deletes the folder now."""
         with self._lock:
@@ -79,7 +84,7 @@ class ShortLived:
             old = [folder for folder, used in self._last_used.items() if now - used >= self._seconds]
         for folder in old:
             # A file that was uploaded once more lies in the same folder and is new.
-            if self._in_use(folder) or _age(folder) < self._seconds:
+            if self._in_use(folder) or time.time() - last_written(folder) < self._seconds:
                 self.use(folder)
             else:
                 self.delete(folder)
@@ -90,12 +95,12 @@ class ShortLived:
                 self._start_timer(max(0.1, oldest + self._seconds - time.monotonic()))
 
 
-def _age(folder: Path) -> float:
-    """Seconds since a file of the folder was written; infinite if there is none."""
+def last_written(folder: Path) -> float:
+    """When a file of the folder was written last, in seconds since 1970; minus infinity if there is none."""
     try:
-        return time.time() - max(entry.stat().st_ctime for entry in os.scandir(folder))
+        return max(entry.stat().st_ctime for entry in os.scandir(folder))
     except (OSError, ValueError):
-        return float("inf")
+        return float("-inf")
 
 
 class RoomForUploads:
