@@ -1,6 +1,7 @@
 """One photo on the page without a browser: what each event returns."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 from page_driver import make_models, make_photo
 from PIL import Image
 
+from sr_hub.page import build_page
 from sr_hub.page_controls import build_controls
 from sr_hub.page_photo import PhotoEvents
 from sr_hub.page_sessions import Sessions
@@ -132,3 +134,28 @@ def test_the_test_on_a_known_picture_tells_its_true_size_and_is_bound(tab: Tab) 
     tab.run(tab.events.start(REQUEST)[0], test=True, consistency=True)
     bound = tab.events.sessions["tab"].kept
     assert free is not None and bound is not None and not np.array_equal(free.pixels, bound.pixels)
+
+
+def test_another_model_ends_the_run_before_it_waits_in_the_queue(
+    tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = tab.hand_in()
+    tab.events.end(REQUEST)
+    assert not tab.events.sessions.is_wanted("tab", ticket)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tab.root))
+    with ExitStack() as closing:
+        page = build_page(tab.events.service, tab.model, closing)
+    events = page.get_config_file()["dependencies"]
+    model = next(part["id"] for part in page.config["components"] if part["props"].get("elem_id") == "model")
+    (first,) = (event for event in events if (model, "input") in map(tuple, event["targets"]))
+    (second,) = (event for event in events if event["trigger_after"] == first["id"])
+    assert first["queue"] is False and second["queue"] is not False
+
+
+def test_every_run_that_fails_is_cleared_up(tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tab.root))
+    with ExitStack() as closing:
+        events = build_page(tab.events.service, tab.model, closing).get_config_file()["dependencies"]
+    runs = {event["id"] for event in events if event["api_name"].startswith("run")}
+    cleared = {event["trigger_after"] for event in events if event["trigger_only_on_failure"]}
+    assert len(runs) >= 5 and runs == cleared
