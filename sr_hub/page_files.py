@@ -59,10 +59,14 @@ class ShortLived:
         with self._lock:
             return folder in self._last_used
 
-    def delete(self, folder: Path) -> None:
-        """Deletes the folder now."""
+    def forget(self, folder: Path) -> None:
+        """Leaves the folder to others, who will delete it."""
         with self._lock:
             self._last_used.pop(folder, None)
+
+    def delete(self, folder: Path) -> None:
+        """Deletes the folder now."""
+        self.forget(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:

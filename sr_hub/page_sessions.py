@@ -93,6 +93,7 @@ class Sessions:
         self._root = root
         self.short_lived = ShortLived(root.resolve(), in_use=self.holds)
         self._handed_in: dict[Path, float] = {}  # folders of uploads, and when they were written last by then
+        self._unclaimed: set[Path] = set()  # folders of uploads that nobody has handed in yet
         self._sessions: defaultdict[str, Session] = defaultdict(Session)
         self._lock = threading.Lock()
 
@@ -174,12 +175,17 @@ class Sessions:
         """
         with self._lock:
             self._handed_in |= {path.parent: last_written(path.parent) for path in after}
+            claimed = self._unclaimed & {path.parent for path in after}
+            self._unclaimed -= claimed
             unused = {path.parent for path in before} - self._folders_in_use()
             written = {folder: self._handed_in.pop(folder, -math.inf) for folder in unused}
+        for folder in claimed:
+            self.short_lived.forget(folder)
         for folder in unused:
             if self.short_lived.holds(folder):  # a client of the API used it
                 continue
             if last_written(folder) > written[folder]:  # uploaded by someone who is yet to hand it in
+                self._unclaimed.add(folder)
                 self.short_lived.use(folder)
             else:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -90,8 +90,12 @@ def test_uploads_of_others_than_tabs_stay_some_minutes(tmp_path: Path) -> None:
     sessions.close("a")
     assert used.exists() and again.exists()
     assert sessions.short_lived.holds(again.parent)
+    sessions.set_photo("b", again)
+    assert not sessions.short_lived.holds(again.parent)
+    sessions.close("b")
+    assert used.exists() and not again.exists()
     sessions.close_all()
-    assert not used.exists() and not again.exists()
+    assert not used.exists()
 
 
 def test_pictures_of_the_program_are_not_deleted(tmp_path: Path) -> None:
