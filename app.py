@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import math
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from gradio.utils import get_upload_folder  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
 from sr_hub.page import STYLE, build_page, theme  # noqa: E402
-from sr_hub.page_files import RoomForUploads  # noqa: E402
+from sr_hub.page_files import RoomForUploads, WithoutLeadingDots  # noqa: E402
 from sr_hub.pretrained import DEFAULT_MODEL, bundled_models  # noqa: E402
 from sr_hub.service import Limits, Service  # noqa: E402
 
@@ -42,7 +43,7 @@ def _launch(arguments: argparse.Namespace, closing: ExitStack) -> None:
     limits = Limits(**{field.name: getattr(arguments, f"max_{field.name}") for field in fields(Limits)})
     page = build_page(Service(limits, models=_models(arguments)), arguments.model, closing)
     page.launch(
-        server_name=arguments.host,
+        server_name=f"[{arguments.host}]" if ":" in arguments.host else arguments.host,  # as in an address
         server_port=arguments.port,
         share=arguments.share,
         auth=arguments.auth,
@@ -51,7 +52,9 @@ def _launch(arguments: argparse.Namespace, closing: ExitStack) -> None:
         run_history=False,  # would keep people's pictures in the browser
         footer_links=[],
         mcp_server=arguments.mcp,
-        app_kwargs={"middleware": [_room_for_uploads(arguments.max_disk_megabytes)]},
+        app_kwargs={
+            "middleware": [_room_for_uploads(arguments.max_disk_megabytes), Middleware(WithoutLeadingDots)]
+        },
         theme=theme(),
         css=STYLE,
     )
@@ -67,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),  # set where the Hub runs the page
         help="address to listen on (default: %(default)s)",
     )
-    parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
+    parser.add_argument(
+        "--port", type=_port, help="port to listen on (default: the first free one from 7860)"
+    )
     parser.add_argument("--share", action="store_true", help="open a public link through gradio's servers")
     parser.add_argument(
         "--any-model",
@@ -84,12 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     for field in fields(Limits):
         parser.add_argument(
-            f"--max-{field.name.replace('_', '-')}", type=float, default=field.default, metavar="NUMBER",
+            f"--max-{field.name.replace('_', '-')}", type=_above_0, default=field.default, metavar="NUMBER",
             help="largest picture that is taken, or made (default: %(default)g)",
         )  # fmt: skip
     parser.add_argument(
         "--max-disk-megabytes",
-        type=float,
+        type=_above_0,
         default=4000,
         metavar="NUMBER",
         help="that uploads and results of everybody may take (default: %(default)g)",
@@ -105,6 +110,19 @@ def _models(arguments: argparse.Namespace) -> list[str] | None:
     """The models that may be asked for; None for any."""
     alone = arguments.host in ("127.0.0.1", "::1", "localhost") and not arguments.share
     return None if alone or arguments.any_model else list({*bundled_models(), arguments.model})
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 65535, got {text}")
+    return int(text)
+
+
+def _above_0(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return number
 
 
 def _name_and_password(text: str) -> tuple[str, str]:

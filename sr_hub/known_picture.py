@@ -24,12 +24,14 @@ class KnownPicture:
         hr: The picture, or its middle, its sides multiples of the scale.
         lr: ``hr`` shrunk bicubic, as the field's test sets are.
         scale: HR pixels per LR pixel.
-        notices: What of the picture does not take part, in words for the user.
+        size: Width and height of the whole picture.
+        notices: What reading could not keep and what does not take part, in words for the user.
     """
 
     hr: Picture
     lr: Picture
     scale: int
+    size: tuple[int, int]
     notices: tuple[str, ...]
 
 
@@ -62,10 +64,11 @@ def shrink(picture: Picture, scale: int) -> KnownPicture:
     hr = replace(picture, pixels=np.ascontiguousarray(np.broadcast_to(pixels, (height, width, 3))))
     small = downscale_bicubic(_tensor(hr), scale, round_to_8_bits=True)
     samples = small[0].permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()
-    notices: tuple[str, ...] = ()
-    if max(picture.pixels.shape[:2]) > LARGEST_SIDE:
-        notices = (f"the middle {width}×{height} pixels take part",)
-    return KnownPicture(hr, replace(picture, pixels=np.ascontiguousarray(samples)), scale, notices)
+    notices = picture.notices
+    if picture.pixels.shape[:2] != (height, width):
+        notices = (*notices, f"the middle {width}×{height} pixels take part")
+    size = (picture.pixels.shape[1], picture.pixels.shape[0])
+    return KnownPicture(hr, replace(picture, pixels=np.ascontiguousarray(samples)), scale, size, notices)
 
 
 def score(known: KnownPicture, sr: Picture) -> KnownScores:

@@ -71,7 +71,7 @@ def build_page(service: Service, model: str, closing: ExitStack) -> gr.Blocks:
                 queue=False, show_progress="hidden", api_visibility="private",
             )  # fmt: skip
         page.unload(events.close)
-        closing.callback(add_api(service, sessions).close)
+        add_api(service, sessions)
     return page.queue(max_size=_QUEUE)
 
 
@@ -83,7 +83,7 @@ def theme() -> Any:
         radius_size="md",
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
-    )
+    ).set(body_text_color_subdued="*neutral_600")  # of the light mode, where gradio's is hard to read
 
 
 def _build_download() -> tuple[gr.DownloadButton, gr.Dropdown, gr.Slider]:
@@ -112,28 +112,32 @@ def _connect(
     }  # fmt: skip
     changes = [
         *(control.input for control in (controls.fidelity, controls.scale, controls.consistency, test)),
-        controls.width.submit, controls.width.blur,
+        controls.width.submit,
     ]  # fmt: skip
     starts = [
         gr.on(changes, events.start, None, [ticket, stop], trigger_mode="always_last", **at_once),
+        controls.width.blur(events.start_with_width, controls.width, [ticket, stop], **at_once),
         viewer.photo(events.take_upload, None, [ticket, stop], **at_once),
         viewer.example(events.take_example, None, [ticket, stop], **at_once),
-        controls.model.input(
+        controls.model.input(events.end, None, None, **at_once).then(
             events.choose, controls.model, [controls.facts, controls.fidelity, controls.ends, ticket, stop],
-            show_progress="hidden", **computes,
+            trigger_mode="multiple", show_progress="hidden", **computes,
         ),
     ]  # fmt: skip
     for start in starts:
         start.then(
             events.run, [ticket, test, suffix, quality, *controls.inputs], [viewer, facts, download, stop],
             trigger_mode="multiple", show_progress_on=facts, **computes,
-        )  # fmt: skip
+        ).failure(events.failed, ticket, [viewer, facts, download, stop], **at_once)  # fmt: skip
     stop.click(events.stop, None, [viewer, facts, stop], **at_once)
     viewer.look(
-        events.explorer.look, None, viewer, trigger_mode="always_last", show_progress="hidden", **computes
+        events.explorer.look, None, [viewer, facts, download],
+        trigger_mode="always_last", show_progress="hidden", **computes,
+    )  # fmt: skip
+    viewer.invented(
+        events.explorer.invented, None, [viewer, facts, download, stop], show_progress_on=facts, **computes
     )
-    viewer.invented(events.explorer.invented, None, [viewer, stop], show_progress_on=facts, **computes)
     gr.on(
-        [suffix.input, quality.release], events.encode, [suffix, quality], [download, quality],
+        [suffix.input, quality.release], events.encode, [suffix, quality], [viewer, facts, download, quality],
         trigger_mode="always_last", show_progress="hidden", **computes,
     )  # fmt: skip

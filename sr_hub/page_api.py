@@ -10,7 +10,6 @@ from urllib.parse import unquote, urlsplit
 
 import gradio as gr
 from gradio import processing_utils
-from gradio.utils import get_upload_folder
 
 from sr_hub.encoding import write_picture, write_strips
 from sr_hub.images import Picture
@@ -25,7 +24,7 @@ _SUFFIXES = {"png": ".png", "tiff": ".tif", "webp": ".webp", "jpeg": ".jpg"}
 _ROWS = 64  # of the input, resized at once
 
 
-def add_api(service: Service, sessions: Sessions | None = None) -> ShortLived:
+def add_api(service: Service, sessions: Sessions) -> None:
     """Adds the two functions to the page that is being built.
 
     What they make can be fetched for some minutes. They read nothing but what was uploaded, and from here on
@@ -33,14 +32,10 @@ def add_api(service: Service, sessions: Sessions | None = None) -> ShortLived:
 
     Args:
         service: Does the work.
-        sessions: Of the page's tabs, whose uploads are kept.
-
-    Returns:
-        The folders that they use, to be closed when the program ends.
+        sessions: Of the page's tabs; keeps the folders that the functions use.
     """
-    root = Path(get_upload_folder()).resolve()
-    files = ShortLived(root, in_use=lambda folder: sessions is not None and sessions.holds(folder))
-    processing_utils.async_ssrf_protected_download = partial(_own_file, root)
+    files = sessions.short_lived
+    processing_utils.async_ssrf_protected_download = partial(_own_file, files.root)
 
     def upscale(
         file: gr.FileData,
@@ -63,8 +58,8 @@ def add_api(service: Service, sessions: Sessions | None = None) -> ShortLived:
             format: Of the result: png, tiff, webp or jpeg.
         """
         with _said_to_the_client(), _uploaded(file, files) as path:
-            if format not in _SUFFIXES:
-                raise ValueError(f"format must be one of {', '.join(_SUFFIXES)}, got {format!r}")
+            if not isinstance(format, str) or format not in _SUFFIXES:
+                raise ValueError(f"format must be one of {', '.join(_SUFFIXES)}, got {format!r:.40}")
             settings = _settings(model, fidelity, scale, width, consistency)
             folder = files.new()
             target = folder / f"{path.stem}_sr{_SUFFIXES[format]}"
@@ -92,7 +87,8 @@ def add_api(service: Service, sessions: Sessions | None = None) -> ShortLived:
             The picture by bicubic, the picture by the model, and the facts: input_size and output_size as
             [width, height], notices, and consistency (share of the input that the shrunk result gives back),
             seconds and megapixels_per_second; in a test psnr_y and ssim_y of the model's, bicubic_psnr_y and
-            bicubic_ssim_y instead.
+            bicubic_ssim_y instead, where a psnr_y is null if the picture was restored without any error, as
+            one of a single colour is by bicubic.
         """
         with _said_to_the_client(), _uploaded(file, files) as path:
             settings = _settings(model, fidelity, None, None, False)
@@ -123,7 +119,6 @@ def add_api(service: Service, sessions: Sessions | None = None) -> ShortLived:
             concurrency_id="network",
             concurrency_limit=1,
         )
-    return files
 
 
 async def _own_file(root: Path, url: str, cache_dir: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from sr_hub.folders import target_name
-from sr_hub.page_controls import Controls
+from sr_hub.page_controls import CANNOT_START, Controls
 from sr_hub.page_sessions import Sessions
 from sr_hub.page_words import Tell, notice, teller
 from sr_hub.service import Service, Settings, Stopped
@@ -67,15 +67,21 @@ class BatchEvents:
     def __init__(self, service: Service, controls: Controls, sessions: Sessions) -> None:
         self.service, self.controls, self.sessions = service, controls, sessions
 
-    def start(self, request: gr.Request) -> tuple[int, Any]:
+    def start(self, files: list[str] | None, request: gr.Request) -> tuple[int, Any]:
         """Ends the run under way; returns the ticket of the next one, and shows the Stop button."""
         session = self.sessions[request.session_hash]
+        self.sessions.set_batch(request.session_hash, {Path(file).resolve() for file in files or []})
         session.batch_ticket += 1
         return session.batch_ticket, gr.Button(visible=True)
 
-    def stop(self, request: gr.Request) -> None:
-        """Ends the run under way within a tile; what is done stays."""
+    def stop(self, request: gr.Request) -> tuple[str, Any]:
+        """Ends the run under way within a tile, or one that waits; what is done stays."""
         self.sessions[request.session_hash].batch_ticket += 1
+        return notice("Stopped."), gr.Button(visible=False)
+
+    def failed(self) -> tuple[str, Any]:
+        """A run could not even start, as a value of the controls was none."""
+        return notice(CANNOT_START), gr.Button(visible=False)
 
     def run(
         self,
@@ -92,7 +98,6 @@ class BatchEvents:
         """Enlarges the files one after the other; a bad one is told and stops nothing."""
         session = self.sessions[request.session_hash]
         paths = [Path(file).resolve() for file in files or []]
-        self.sessions.set_batch(request.session_hash, set(paths))
 
         def stopped() -> bool:
             return session.batch_ticket != int(ticket)
@@ -179,11 +184,11 @@ def build_batch(service: Service, controls: Controls, sessions: Sessions) -> Non
         buttons=[], elem_id="batch-results",
     )  # fmt: skip
     at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    gr.on([files.upload, again.click], events.start, None, [ticket, stop], **at_once).then(
+    gr.on([files.upload, again.click], events.start, files, [ticket, stop], **at_once).then(
         events.run, [ticket, files, *controls.inputs], [lines, gallery, archive, stop],
         concurrency_id="batch", concurrency_limit=1, show_progress_on=lines, api_visibility="private",
-    )  # fmt: skip
-    stop.click(events.stop, None, None, **at_once)
+    ).failure(events.failed, None, [lines, stop], **at_once)  # fmt: skip
+    stop.click(events.stop, None, [lines, stop], **at_once)
 
 
 def _no_archive() -> Any:

@@ -12,6 +12,9 @@ from sr_hub.service import Service, Settings
 
 WIDTH = "width"
 
+CANNOT_START = "Nothing was started: each number must be there, and in the range that its slider shows."
+"""What is said where gradio itself refuses a control's value."""
+
 
 @dataclass(frozen=True)
 class Controls:
@@ -83,7 +86,7 @@ def build_controls(service: Service, model: str) -> Controls:
             elem_id="scale",
         )  # fmt: skip
         width = gr.Number(
-            1920, label="Width in pixels", precision=0, minimum=1, visible=False, elem_id="width",
+            1920, label="Width in pixels", precision=0, visible=False, elem_id="width",
         )  # fmt: skip
         consistency = gr.Checkbox(
             False, label="Bind to the photo", elem_id="consistency",

@@ -1,5 +1,6 @@
 """Files of the page on disk: those of clients without a tab live some minutes, and uploads leave room."""
 
+import json
 import os
 import shutil
 import threading
@@ -53,10 +54,19 @@ class ShortLived:
             if self._timer is None:
                 self._start_timer(self._seconds)
 
-    def delete(self, folder: Path) -> None:
-        """Deletes the folder now."""
+    def holds(self, folder: Path) -> bool:
+        """Whether the folder's time runs."""
+        with self._lock:
+            return folder in self._last_used
+
+    def forget(self, folder: Path) -> None:
+        """Leaves the folder to others, who will delete it."""
         with self._lock:
             self._last_used.pop(folder, None)
+
+    def delete(self, folder: Path) -> None:
+        """Deletes the folder now."""
+        self.forget(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
@@ -79,7 +89,7 @@ class ShortLived:
             old = [folder for folder, used in self._last_used.items() if now - used >= self._seconds]
         for folder in old:
             # A file that was uploaded once more lies in the same folder and is new.
-            if self._in_use(folder) or _age(folder) < self._seconds:
+            if self._in_use(folder) or time.time() - last_written(folder) < self._seconds:
                 self.use(folder)
             else:
                 self.delete(folder)
@@ -90,12 +100,12 @@ class ShortLived:
                 self._start_timer(max(0.1, oldest + self._seconds - time.monotonic()))
 
 
-def _age(folder: Path) -> float:
-    """Seconds since a file of the folder was written; infinite if there is none."""
+def last_written(folder: Path) -> float:
+    """When a file of the folder was written last, in seconds since 1970; minus infinity if there is none."""
     try:
-        return time.time() - max(entry.stat().st_ctime for entry in os.scandir(folder))
+        return max(entry.stat().st_ctime for entry in os.scandir(folder))
     except (OSError, ValueError):
-        return float("inf")
+        return float("-inf")
 
 
 class RoomForUploads:
@@ -115,8 +125,7 @@ class RoomForUploads:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answers an upload for which there is no room by status 507."""
-        uploads = scope["type"] == "http" and scope["method"] == "POST" and scope["path"].endswith("/upload")
-        if not uploads or self._has_room(_content_length(scope)):
+        if not _is_upload(scope) or self._has_room(_content_length(scope)):
             await self._app(scope, receive, send)
             return
         text = b"This server holds as many pictures as it has room for: try again in some minutes."
@@ -133,6 +142,51 @@ class RoomForUploads:
             next(path for path in (self._folder, *self._folder.parents) if path.is_dir())
         )
         return used + size <= self._bytes and free.free >= size + _SPARE_DISK
+
+
+class WithoutLeadingDots:
+    """ASGI middleware that takes leading dots from names of uploads: gradio may refuse to read such files.
+
+    Args:
+        app: Takes the requests.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self._app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Renames what was uploaded, and says the new paths."""
+        start: MutableMapping[str, Any] = {}
+        body = b""
+
+        async def answer(message: MutableMapping[str, Any]) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start":
+                start = message
+            elif message["type"] == "http.response.body":
+                body += message.get("body", b"")
+                if not message.get("more_body"):
+                    if start["status"] == 200:
+                        body = json.dumps([_without_leading_dots(path) for path in json.loads(body)]).encode()
+                    others = [header for header in start["headers"] if header[0] != b"content-length"]
+                    length = (b"content-length", str(len(body)).encode())
+                    await send({**start, "headers": [*others, length]})
+                    await send({"type": "http.response.body", "body": body})
+
+        await self._app(scope, receive, answer if _is_upload(scope) else send)
+
+
+def _is_upload(scope: MutableMapping[str, Any]) -> bool:
+    return scope["type"] == "http" and scope["method"] == "POST" and scope["path"].endswith("/upload")
+
+
+def _without_leading_dots(path: str) -> str:
+    named = Path(path).with_name(Path(path).name.lstrip(".") or "photo")
+    try:
+        Path(path).rename(named)
+    except FileNotFoundError:  # still on its way from another disk
+        return path
+    return str(named)
 
 
 def _content_length(scope: MutableMapping[str, Any]) -> int:

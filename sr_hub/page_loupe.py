@@ -12,7 +12,7 @@ from sr_hub.images import Picture, read_picture
 from sr_hub.loupe import difference_from_bicubic, difference_map, find_place, look, overlay, place_of_largest
 from sr_hub.page_sessions import Asked, Session, Sessions
 from sr_hub.page_viewer import loupe_part, overlay_part
-from sr_hub.page_words import teller
+from sr_hub.page_words import notice, teller
 from sr_hub.service import CONSISTENCY_STEPS, Service, Settings, Stopped
 
 EXPLORED_PIXELS = 400_000
@@ -57,33 +57,41 @@ class Explorer:
         session.place = session.place or place
         self._look(name, session, asked, lr)
 
-    def look(self, event: gr.EventData, request: gr.Request) -> Any:
-        """Looks where the tab clicked."""
+    def look(self, event: gr.EventData, request: gr.Request) -> tuple[Any, Any, Any]:
+        """Looks where the tab clicked; returns updates of the viewer, the lines and the download."""
         name = request.session_hash
         session = self.sessions[name]
         asked = session.shown
+        if session.photo is None:
+            return no_photo(self.sessions.take_ticket(name))
         if asked is None:
-            return gr.skip()
+            return gr.skip(), gr.skip(), gr.skip()
         try:
             session.place = (float(event.x), float(event.y))
             self._look(name, session, asked, self._lr(session, asked))
         except (ValueError, OSError) as error:
             gr.Warning(html.escape(str(error)), title="This did not work")
-        return session.view
+        return session.view, gr.skip(), gr.skip()
 
     def invented(
         self,
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008  # gradio looks for it here
-    ) -> Iterator[tuple[Any, Any]]:
-        """Compares the ends on the whole of a large photo, which was not done at once."""
+    ) -> Iterator[tuple[Any, Any, Any, Any]]:
+        """Compares the ends on the whole of a large photo, which was not done at once.
+
+        Yields updates of the viewer, the lines, the download and the Stop button.
+        """
         name = request.session_hash
         session = self.sessions[name]
         asked, ticket = session.shown, session.ticket
-        if asked is None or "overlay" in session.view:
-            yield session.view, gr.skip()
+        if session.photo is None:
+            yield *no_photo(self.sessions.take_ticket(name)), gr.skip()
             return
-        yield gr.skip(), gr.Button(visible=True)
+        if asked is None or "overlay" in session.view:
+            yield session.view, gr.skip(), gr.skip(), gr.skip()
+            return
+        yield gr.skip(), gr.skip(), gr.skip(), gr.Button(visible=True)
         tell = teller(progress, "Comparing both ends")
 
         def report(done: int, total: int) -> None:
@@ -96,9 +104,9 @@ class Explorer:
             if len(ends) == 2:
                 lr = self._lr(session, asked)
                 self._cover(name, session, difference_map(lr, ends[0], ends[1], report))
-            yield session.view, gr.Button(visible=False)
+            yield session.view, gr.skip(), gr.skip(), gr.Button(visible=False)
         except Stopped:
-            yield gr.skip(), gr.skip()
+            yield gr.skip(), gr.skip(), gr.skip(), gr.skip()
 
     def _lr(self, session: Session, asked: Asked) -> Picture:
         return session.known.lr if asked.test and session.known else read_picture(asked.photo)
@@ -124,3 +132,17 @@ class Explorer:
 
     def _cover(self, name: str | None, session: Session, differences: Any) -> None:
         session.view["overlay"] = overlay_part(overlay(differences), self.sessions.folder(name, "overlay"))
+
+
+def no_photo(turn: int) -> tuple[Any, Any, Any]:
+    """Of the viewer, the lines and the download, without a photo: none yet, or the tab was out of reach.
+
+    Args:
+        turn: A number that tells this value of the viewer from the one before.
+    """
+    return {"turn": turn}, notice("Hand in a photo first."), no_file()
+
+
+def no_file() -> Any:
+    """The download while there is none."""
+    return gr.DownloadButton("Download", value=None, interactive=False)

@@ -1,7 +1,7 @@
 """What happens on the page when a photo is handed in or a control is moved."""
 
 import html
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ import gradio as gr
 from sr_hub.comparison import Comparison, compare, preview
 from sr_hub.encoding import cannot_keep, writable_format, write_picture
 from sr_hub.images import ImageError, Picture, read_picture
-from sr_hub.page_controls import Controls, facts_text
-from sr_hub.page_loupe import Explorer
+from sr_hub.page_controls import CANNOT_START, Controls, facts_text
+from sr_hub.page_loupe import Explorer, no_file, no_photo
 from sr_hub.page_pictures import Example
 from sr_hub.page_sessions import Asked, Session, Sessions
 from sr_hub.page_viewer import sides
@@ -19,6 +19,9 @@ from sr_hub.page_words import notice, result_facts, score_table, teller
 from sr_hub.service import Service, Stopped
 
 FORMATS = [("As the photo", ""), ("PNG", ".png"), ("WebP", ".webp"), ("JPEG", ".jpg")]
+
+NO_TICKET = -1
+"""That of no run."""
 
 Update = tuple[Any, Any, Any, Any]
 """Of the viewer, the lines under it, the download and the Stop button."""
@@ -65,6 +68,16 @@ class PhotoEvents:
         ticket = self.sessions.take_ticket(request.session_hash)
         return ticket, gr.Button(visible=self.sessions[request.session_hash].photo is not None)
 
+    def start_with_width(self, width: float | None, request: gr.Request) -> tuple[int, Any]:
+        """The width's field was left; starts a run if it does not hold what it held in the last."""
+        if width == self.sessions[request.session_hash].width:
+            return NO_TICKET, gr.skip()
+        return self.start(request)
+
+    def end(self, request: gr.Request) -> None:
+        """Ends the run under way, whose place in the queue others wait for."""
+        self.sessions.take_ticket(request.session_hash)
+
     def choose(self, model: str, request: gr.Request) -> tuple[Any, Any, Any, int, Any]:
         """Another model: its facts, and whether fidelity can be chosen; starts a run."""
         try:
@@ -80,7 +93,17 @@ class PhotoEvents:
         """Ends the run under way within a tile."""
         ticket = self.sessions.take_ticket(request.session_hash)
         view = self.sessions[request.session_hash].view
-        return view | {"turn": ticket}, notice("Stopped."), gr.Button(visible=False)
+        return view | {"turn": ticket, "stopped": True}, notice("Stopped."), gr.Button(visible=False)
+
+    def failed(self, ticket: float, request: gr.Request) -> Update:
+        """A run could not even start, as a value of the controls was none."""
+        view = self.sessions[request.session_hash].view
+        return (
+            view | {"turn": f"{ticket:g} failed"},
+            notice(CANNOT_START),
+            no_file(),
+            gr.Button(visible=False),
+        )
 
     def close(self, request: gr.Request) -> None:
         """The tab was closed."""
@@ -107,16 +130,21 @@ class PhotoEvents:
         if not self.sessions.is_wanted(name, int(ticket)):
             yield _nothing()
             return
-        if photo is None:  # or it was deleted when the browser was out of reach
-            yield gr.skip(), notice("Hand in a photo first."), no_file(), gr.skip()
+        session.width = width
+        if photo is None:
+            yield *no_photo(int(ticket)), gr.skip()
             return
         try:
             settings = self.controls.settings(model, fidelity, scale, width, consistency)
             times = settings.scale or self.service.facts(settings.model).scale
             asked = Asked(photo, settings, times, test)
-            yield from self._show(name, session, asked, int(ticket), progress)
+
+            def file(picture: Picture) -> Any:
+                return self._file(name, asked, picture, suffix, quality)
+
+            yield from self._show(name, session, asked, int(ticket), progress, file)
             if self.sessions.is_wanted(name, int(ticket)):
-                yield gr.skip(), gr.skip(), self._file(name, suffix, quality), gr.Button(visible=False)
+                yield gr.skip(), gr.skip(), gr.skip(), gr.Button(visible=False)
         except Stopped:
             yield _nothing()
         except (ValueError, OSError) as error:
@@ -133,6 +161,7 @@ class PhotoEvents:
         asked: Asked,
         ticket: int,
         progress: Any,
+        file: Callable[[Picture], Any],
     ) -> Iterator[Update]:
         def stopped() -> bool:
             return not self.sessions.is_wanted(name, ticket)
@@ -144,14 +173,18 @@ class PhotoEvents:
         if asked.test:
             tested = self.service.test(asked.photo, settings, progress=tell, stopped=stopped)
             lr, sr, session.known = tested.known.lr, tested.sr, tested.known
-            size = (sr.pixels.shape[1], sr.pixels.shape[0])
-            said = score_table(tested.scores, size, tested.known.scale, tested.known.notices)
+            said = score_table(
+                tested.scores,
+                tested.known.size,
+                (lr.pixels.shape[1], lr.pixels.shape[0]),
+                tested.known.notices,
+            )
         else:
             enlarged = self.service.enlarge(asked.photo, settings, progress=tell, stopped=stopped)
             lr, sr, session.known = enlarged.lr, enlarged.picture, None
             said = result_facts(enlarged.facts, enlarged.consistency, enlarged.notices)
         shown = compare(lr, sr)
-        view = self._view(name, asked, shown)
+        view = self._view(name, asked, shown, "whole")
         if before is not None and before.ends == asked.ends:
             view |= {
                 part: session.view[part] for part in ("overlay", "loupe", "ready") if part in session.view
@@ -161,6 +194,7 @@ class PhotoEvents:
         session.view, session.shown = view, asked
         self.sessions.keep(name, sr)
         yield view, said + (notice(shown.notice) if shown.notice else ""), gr.skip(), gr.skip()
+        yield gr.skip(), gr.skip(), file(sr), gr.skip()
         if "loupe" not in view:
             self.explorer.open(name, session, asked, lr, shown, stopped)
             session.view["ready"] = True
@@ -174,13 +208,13 @@ class PhotoEvents:
         if middle is None:
             yield gr.skip(), gr.skip(), no_file(), gr.skip()
             return
-        session.view = self._view(name, asked, middle)
+        session.view = self._view(name, asked, middle, "middle")
         yield session.view, notice("The middle first; the whole photo follows."), no_file(), gr.skip()
 
-    def _view(self, name: str | None, asked: Asked, shown: Comparison) -> dict[str, Any]:
+    def _view(self, name: str | None, asked: Asked, shown: Comparison, part: str) -> dict[str, Any]:
         before = self.sessions[name].view
         facts = {
-            "photo": f"{asked.photo.parent.name}/{asked.photo.name}/{asked.test}",
+            "photo": f"{asked.photo.parent.name}/{asked.photo.name}/{asked.test}/{part}",
             "two_ends": self.service.facts(asked.settings.model).two_ends,
         }
         same = before.get("photo") == facts["photo"] and before["full"] == list(shown.full_size)
@@ -188,23 +222,24 @@ class PhotoEvents:
         view = sides(shown, ("Bicubic", "Ours"), left, self.sessions.folder(name, "right"))
         return ({"left": before["left"]} if same else {}) | view | facts
 
-    def encode(self, suffix: str, quality: float, request: gr.Request) -> tuple[Any, Any]:
+    def encode(self, suffix: str, quality: float, request: gr.Request) -> tuple[Any, Any, Any, Any]:
         """The last result in another format; shows the quality where there is one to choose."""
-        session = self.sessions[request.session_hash]
-        lossy = suffix in (".webp", ".jpg") or (suffix == "" and _is_lossy(session.photo))
-        if session.kept is None:
-            return gr.skip(), gr.Slider(visible=lossy)
+        name = request.session_hash
+        session = self.sessions[name]
+        lossy = gr.Slider(visible=suffix in (".webp", ".jpg") or (suffix == "" and _is_lossy(session.photo)))
+        picture, asked = session.kept, session.shown
+        if session.photo is None:
+            return *no_photo(self.sessions.take_ticket(name)), lossy
+        if picture is None or asked is None:
+            return gr.skip(), gr.skip(), no_file(), lossy
         try:
-            return self._file(request.session_hash, suffix, quality), gr.Slider(visible=lossy)
+            return gr.skip(), gr.skip(), self._file(name, asked, picture, suffix, quality), lossy
         except ValueError as error:
             warn(str(error))
-            return no_file(), gr.Slider(visible=lossy)
+            return gr.skip(), gr.skip(), no_file(), lossy
 
-    def _file(self, name: str | None, suffix: str, quality: float) -> Any:
-        """The download of the last result; in PNG where the wanted format cannot hold it."""
-        session = self.sessions[name]
-        picture, asked = session.kept, session.shown
-        assert picture is not None and asked is not None
+    def _file(self, name: str | None, asked: Asked, picture: Picture, suffix: str, quality: float) -> Any:
+        """The download of a result; in PNG where the wanted format cannot hold it."""
         folder = self.sessions.folder(name, "download")
         wanted = folder / f"{_stem(asked, picture)}{suffix or _own_suffix(asked.photo)}"
         try:
@@ -222,11 +257,6 @@ class PhotoEvents:
 def warn(text: str) -> None:
     """Shows what went wrong, in words that may be anybody's, though the toast takes HTML."""
     gr.Warning(html.escape(text), title="This did not work")
-
-
-def no_file() -> Any:
-    """The download while there is none."""
-    return gr.DownloadButton("Download", value=None, interactive=False)
 
 
 def _stem(asked: Asked, picture: Picture) -> str:

@@ -1,5 +1,6 @@
 """What the page keeps for one browser tab: its files, which of its runs is wanted, and its last result."""
 
+import math
 import shutil
 import threading
 import uuid
@@ -12,6 +13,7 @@ import numpy as np
 
 from sr_hub.images import Picture
 from sr_hub.known_picture import KnownPicture
+from sr_hub.page_files import ShortLived, last_written
 from sr_hub.service import Settings
 
 
@@ -57,6 +59,7 @@ class Session:
         folders: Folders with what was made for the tab, by what they are for, the newest last.
         view: What the tab's viewer shows.
         shown: What the view was made of.
+        width: That the width's field held in the last run.
         place: Where the loupe looks, across and down, each from 0 to 1.
         kept: The last result, its samples on disk.
         known: The test on a known picture, while it is on.
@@ -70,6 +73,7 @@ class Session:
     folders: dict[str, list[Path]] = field(default_factory=dict)
     view: dict[str, Any] = field(default_factory=dict)
     shown: Asked | None = None
+    width: float | None = None
     place: tuple[float, float] | None = None
     kept: Picture | None = None
     known: KnownPicture | None = None
@@ -80,10 +84,16 @@ class Sessions:
 
     Args:
         root: Folder for the files; gradio serves what lies in its own cache and copies everything else there.
+
+    Attributes:
+        short_lived: Folders that others than tabs use, too.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self.short_lived = ShortLived(root.resolve(), in_use=self.holds)
+        self._handed_in: dict[Path, float] = {}  # folders of uploads, and when they were written last by then
+        self._unclaimed: set[Path] = set()  # folders of uploads that nobody has handed in yet
         self._sessions: defaultdict[str, Session] = defaultdict(Session)
         self._lock = threading.Lock()
 
@@ -122,13 +132,13 @@ class Sessions:
         before, session.uploads = session.uploads, {photo} if photo and uploaded else set()
         session.photo, session.view = photo, {}
         session.shown = session.place = session.kept = session.known = None
-        self._delete_uploads(before - session.uploads)
+        self._change_uploads(before, session.uploads)
 
     def set_batch(self, name: str | None, uploads: set[Path]) -> None:
         """Makes files those that the tab works on one after the other; deletes those before."""
         session = self[name]
         before, session.batch = session.batch, set(uploads)
-        self._delete_uploads(before - session.batch)
+        self._change_uploads(before, session.batch)
 
     def keep(self, name: str | None, picture: Picture) -> None:
         """Keeps a result for further files of it, its samples on disk instead of in memory."""
@@ -145,23 +155,41 @@ class Sessions:
         for path in [path for folders in session.folders.values() for path in folders]:
             shutil.rmtree(path, ignore_errors=True)
         session.batch_ticket += 1
-        self._delete_uploads(session.uploads | session.batch)
+        self._change_uploads(session.uploads | session.batch, set())
 
     def close_all(self) -> None:
         """Deletes all files, when the program ends."""
         for name in list(self._sessions):
             self.close(name)
+        self.short_lived.close()
 
     def holds(self, folder: Path) -> bool:
         """Whether a tab works with an upload in this folder."""
         with self._lock:
-            return any(path.parent == folder for path in self._uploads())
+            return folder in self._folders_in_use()
 
-    def _delete_uploads(self, paths: set[Path]) -> None:
+    def _change_uploads(self, before: set[Path], after: set[Path]) -> None:
+        """Takes note of a tab's new uploads and deletes those that nobody works with any more.
+
+        Gradio gives each content a folder, whoever uploads it and under whatever name.
+        """
         with self._lock:
-            in_use = self._uploads()
-        for path in paths - in_use:  # gradio gives each content a folder
-            shutil.rmtree(path.parent, ignore_errors=True)
+            self._handed_in |= {path.parent: last_written(path.parent) for path in after}
+            claimed = self._unclaimed & {path.parent for path in after}
+            self._unclaimed -= claimed
+            unused = {path.parent for path in before} - self._folders_in_use()
+            written = {folder: self._handed_in.pop(folder, -math.inf) for folder in unused}
+        for folder in claimed:
+            self.short_lived.forget(folder)
+        for folder in unused:
+            if self.short_lived.holds(folder):  # a client of the API used it
+                continue
+            if last_written(folder) > written[folder]:  # uploaded by someone who is yet to hand it in
+                self._unclaimed.add(folder)
+                self.short_lived.use(folder)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
 
-    def _uploads(self) -> set[Path]:
-        return {path for session in self._sessions.values() for path in session.uploads | session.batch}
+    def _folders_in_use(self) -> set[Path]:
+        sessions = self._sessions.values()
+        return {path.parent for session in sessions for path in session.uploads | session.batch}

@@ -50,6 +50,7 @@ function layOut() { // the stage is as high as the picture needs, within the win
   stage.style.height = `${Math.round(height)}px`;
   fit = Math.min(stage.clientWidth / size()[0], stage.clientHeight / size()[1]);
   if (wasFit || zoom < fit) zoom = fit;
+  drawLoupe();
   draw();
 }
 
@@ -127,11 +128,13 @@ for (const button of all("[data-zoom]")) {
     if (shown) zoomTo(wanted[button.dataset.zoom]);
   });
 }
-new ResizeObserver(layOut).observe(stage);
+const resizes = new ResizeObserver(layOut);
+for (const part of [stage, panels]) resizes.observe(part);
 
 // --- where it is invented --------------------------------------------------------------------------------
+const drawInvented = () => root.classList.toggle("shows-invented", ask.checked && !!shown?.overlay);
 ask.addEventListener("change", () => {
-  root.classList.toggle("shows-invented", ask.checked);
+  drawInvented();
   if (ask.checked && shown && !shown.overlay) trigger("invented", {});
 });
 
@@ -207,7 +210,8 @@ async function show() {
   if (!value.left) {
     shown = null;
     ask.checked = false;
-    root.classList.remove("shows-invented");
+    panels.classList.remove("waiting");
+    drawInvented();
     stage.style.height = "";
     for (const image of all(".layer img")) image.removeAttribute("src");
     drawLoupe();
@@ -222,6 +226,8 @@ async function show() {
   left.src = value.left.url;
   right.src = value.right.url;
   if (value.overlay) invented.src = value.overlay.url; else invented.removeAttribute("src");
+  if (!value.overlay && value.stopped) ask.checked = false;
+  drawInvented();
   if (!value.overlay && ask.checked && value.ready) trigger("invented", {});
   $(".ask-invented").hidden = !value.two_ends;
   $(".left-tag").textContent = value.labels[0];
@@ -239,8 +245,6 @@ async function show() {
   if (!value.busy) panels.classList.remove("waiting");
   if (!same) { zoom = 0; fit = 1; }
   layOut();
-  drawLoupe();
-  draw();
   stage.dataset.photo = value.photo;
 }
 

@@ -26,9 +26,10 @@ def result_facts(line: str, consistency: float | None, notices: Sequence[str]) -
     return "".join([*said, *map(notice, notices)])
 
 
-def score_table(scores: KnownScores, size: tuple[int, int], scale: int, notices: Sequence[str]) -> str:
-    """What came of the test on a known picture, whose size is `size`, width first."""
-    width, height = size
+def score_table(
+    scores: KnownScores, size: tuple[int, int], small: tuple[int, int], notices: Sequence[str]
+) -> str:
+    """What came of the test on a known picture of a `size`, shrunk to a `small` one, width first."""
     rows = (
         ("Bicubic", scores.bicubic_psnr_y, scores.bicubic_ssim_y),
         ("Ours", scores.psnr_y, scores.ssim_y),
@@ -37,8 +38,8 @@ def score_table(scores: KnownScores, size: tuple[int, int], scale: int, notices:
         f"<tr><th>{name}</th><td>{psnr:.2f} dB</td><td>{ssim:.4f}</td></tr>" for name, psnr, ssim in rows
     )
     line = (
-        f"Your photo, {width}×{height}, was shrunk to {width // scale}×{height // scale}, restored, and "
-        "compared with itself. Higher is closer."
+        f"Your photo, {size[0]}×{size[1]}, was shrunk to {small[0]}×{small[1]}, restored, and compared with "
+        "itself. Higher is closer."
     )
     table = f"<table><tr><th></th><th>PSNR-Y</th><th>SSIM-Y</th></tr>{cells}</table>"
     return f'<p class="line">{line}</p>{table}' + "".join(map(notice, notices))

@@ -14,7 +14,7 @@ import torch
 
 from sr_hub import settings as work
 from sr_hub.allocator import give_back
-from sr_hub.consistency import given_back
+from sr_hub.consistency import Consistent, given_back
 from sr_hub.encoding import write_picture
 from sr_hub.enlarging import Enlarger, Loaded, Made, Outcome
 from sr_hub.families import Families, ModelFacts
@@ -273,17 +273,19 @@ class Service:
     ) -> Tested:
         """The picture at `path`, shrunk by the model's scale, restored and scored beside bicubic.
 
-        The arguments and errors are those of `enlarge`; of `settings`, model and fidelity count.
+        The arguments and errors are those of `enlarge`; of `settings`, model, fidelity and consistency count.
 
         Raises:
             ImageError: If the picture is too small for it.
         """
         path = Path(path)
         self.check(path)
-        generator = self.generator(settings.model, settings.fidelity)
+        generator: torch.nn.Module = self.generator(settings.model, settings.fidelity)
+        if settings.consistency:
+            generator = Consistent(generator, CONSISTENCY_STEPS)
         try:
             with _READING:
-                known = shrink(read_picture(path), generator.scale)
+                known = shrink(read_picture(path), int(generator.scale))  # type: ignore[arg-type]  # an int
         except ImageError as error:
             raise _without_folders(error, path) from error
         _stop_if(stopped)
@@ -368,7 +370,7 @@ class Service:
     def _describe(self, lr: Picture, sr: Picture, seconds: float) -> str:
         sizes = [f"{picture.pixels.shape[1]}×{picture.pixels.shape[0]}" for picture in (lr, sr)]
         speed = _megapixels(sr.pixels.shape) / seconds
-        took = f"{seconds:.2f} s · {speed:.2g} megapixels/s"
+        took = f"{seconds:.2f} s · {f'{speed:.0f}' if speed >= 10 else f'{speed:.2g}'} megapixels/s"
         if self._lent:
             return f"{sizes[0]} → {sizes[1]} pixels · {took} · lent GPU"
         device = self.device

@@ -74,11 +74,11 @@ def serve(folder: Path, *words: str) -> Iterator[Server]:
     temporary = folder / "temporary"
     temporary.mkdir()
     port = free_port()
-    command = [sys.executable, "app.py", "--model", str(family), "--port", str(port), *words]
+    command = [sys.executable, str(ROOT / "app.py"), "--model", str(family), "--port", str(port), *words]
     log = folder / "server.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(temporary), stdout=output, stderr=output, text=True
+            command, cwd=folder, env=environment(temporary), stdout=output, stderr=output, text=True
         )
     try:
         until = time.monotonic() + 120

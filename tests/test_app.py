@@ -1,15 +1,21 @@
 """``python app.py``: how it starts, and who may come in."""
 
 import json
+import socket
 import subprocess
 import sys
+import time
 import urllib.error
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-from page_driver import ROOT, Server, environment, make_photo, serve
+from page_driver import ROOT, Server, environment, free_port, make_models, make_photo, serve
+
+import app
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +42,36 @@ def test_start_fails_in_one_sentence(server: Server, tmp_path: Path) -> None:
         assert run.stderr.startswith("app.py: ") and message in run.stderr and "Traceback" not in run.stderr
 
 
-def test_flags_are_told_and_checked(tmp_path: Path) -> None:
+def test_it_listens_on_an_ipv6_address(tmp_path: Path) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("NO IPV6 ON THIS MACHINE")
+    words = ["--host", "::1", "--port", str(port := free_port()), "--model", str(make_models(tmp_path)[0])]
+    process = subprocess.Popen(
+        [sys.executable, "app.py", *words],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        until = time.monotonic() + 120
+        config: dict[str, Any] = {}
+        while not config and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.1)
+            with suppress(OSError), urlopen(f"http://[::1]:{port}/config", timeout=60) as answer:
+                config = json.load(answer)
+        assert config["title"] == "sr_hub"
+        time.sleep(1)
+        assert process.poll() is None, "gradio asks its own address once it listens"
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+def test_flags_are_told_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = start(tmp_path, "--help").stdout
     for flag in (
         "--model",
@@ -50,8 +85,16 @@ def test_flags_are_told_and_checked(tmp_path: Path) -> None:
     ):
         assert flag in text
     assert "default: 127.0.0.1" in text
-    run = start(tmp_path, "--auth", "ann")
-    assert run.returncode == 2 and "expected NAME:PASSWORD" in run.stderr
+    for flag, value, message in (
+        ("--auth", "ann", "expected NAME:PASSWORD, got ann"),
+        ("--port", "99999", "expected a number from 1 to 65535, got 99999"),
+        ("--port", "0", "expected a number from 1 to 65535, got 0"),
+        ("--max-megabytes", "inf", "expected a number above 0, got inf"),
+        ("--max-megapixels", "0", "expected a number above 0, got 0"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            app._parser().parse_args([flag, value])
+        assert message in capsys.readouterr().err
 
 
 def test_only_those_with_a_password_come_in(server: Server) -> None:

@@ -1,5 +1,7 @@
 """The test on a known picture scores as the evaluation does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,10 @@ def test_lr_is_the_picture_shrunk_as_test_sets_are() -> None:
     assert np.array_equal(known.hr.pixels, picture().pixels[1:81, :100])
     expected = downscale_bicubic(tensor(known.hr.pixels), 4, round_to_8_bits=True)
     assert torch.equal(tensor(known.lr.pixels), expected)
-    assert known.notices == ()
+    assert known.size == (101, 83)
+    assert known.notices == ("the middle 100×80 pixels take part",)
+    whole = shrink(replace(picture(80, 100), notices=("a notice",)), 4)
+    assert whole.size == (100, 80) and whole.notices == ("a notice",)
 
 
 def test_scores_are_those_of_the_metrics() -> None:

@@ -27,6 +27,7 @@ from sr_hub.generator import SRGenerator
 from sr_hub.images import read_picture
 from sr_hub.inference import upscale
 from sr_hub.page_api import add_api
+from sr_hub.page_sessions import Sessions
 from sr_hub.pretrained import DEFAULT_MODEL
 from sr_hub.service import Limits, Service
 
@@ -51,11 +52,12 @@ def url(models: tuple[str, str], cache: Path) -> Iterator[str]:
             Limits(megabytes=1, output_megapixels=0.5), "cpu", models=["clean", DEFAULT_MODEL, models[0]]
         )
         with gr.Blocks() as page:
-            files = add_api(service)
+            sessions = Sessions(cache)
+            add_api(service, sessions)
         _, address, _ = page.queue().launch(prevent_thread_lock=True, quiet=True, show_error=False)
         yield address.rstrip("/")
         page.close()
-        files.close()
+        sessions.close_all()
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +155,11 @@ def test_the_interface_is_typed(client: Client) -> None:
         ({"consistency": 1}, "consistency must be true or false, got 1"),
         ({"format": "exe"}, "format must be one of png, tiff, webp, jpeg, got 'exe'"),
         ({"format": "../../x.png"}, "format must be one of png, tiff, webp, jpeg, got '../../x.png'"),
+        ({"format": ["png"]}, "format must be one of png, tiff, webp, jpeg, got ['png']"),
+        ({"format": {}}, "format must be one of png, tiff, webp, jpeg, got {}"),
         ({"model": ["clean"]}, "model must be a name, got list"),
         ({"scale": 100}, "Straße b1.png: the result would have 30.7 megapixels, at most 0.5 are made here: "),
-        ({"width": 10**9}, "Straße b1.png: the result would have"),
+        ({"width": 10**8}, "Straße b1.png: the result would have"),
     ],
 )
 def test_wrong_settings_get_one_sentence(
@@ -265,11 +269,12 @@ def test_language_models_can_use_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     with gr.Blocks() as page:
-        files = add_api(Service(device="cpu"))
+        sessions = Sessions(tmp_path / "cache")
+        add_api(Service(device="cpu"), sessions)
     _, address, _ = page.queue().launch(prevent_thread_lock=True, quiet=True, mcp_server=True)
     asyncio.run(ask(address.rstrip("/")))
     page.close()
-    files.close()
+    sessions.close_all()
 
 
 def upload_of(path: Path, url: str) -> Request:

@@ -41,11 +41,12 @@ class Desk:
             "width": None,
             "consistency": False,
         } | values
-        ticket, _ = self.events.start(request)
+        paths = [str(file) for file in files]
+        ticket, _ = self.events.start(paths, request)
         self.seen = []
         updates = self.events.run(
             ticket,
-            [str(file) for file in files],
+            paths,
             **asked,
             request=request,
             progress=lambda done, **_: during(*done),
@@ -135,6 +136,23 @@ def test_stop_keeps_what_is_done(desk: Desk) -> None:
     assert lines(last)[0] == "2 of 4 enlarged; stopped."
     assert list(desk.zipped(last)) == ["0.png", "1.png"]
     assert last[3].visible is False
+
+
+def test_stop_of_a_batch_that_waits_is_seen(desk: Desk) -> None:
+    request = SimpleNamespace(session_hash="tab")
+    paths = [str(upload(desk, "a.png"))]
+    ticket, shown = desk.events.start(paths, request)
+    said, button = desk.events.stop(request)
+    assert shown.visible is True and "Stopped." in said and button.visible is False
+    updates = desk.events.run(ticket, paths, desk.model, 0.5, "4", None, False, request)
+    assert [set(map(str, update)) for update in updates] == [{str(gr.skip())}], "nothing is done"
+
+
+def test_files_of_a_batch_that_waits_go_with_the_tab(desk: Desk) -> None:
+    file = upload(desk, "a.png")
+    desk.events.start([str(file)], SimpleNamespace(session_hash="tab"))
+    desk.sessions.close("tab")
+    assert not file.exists()
 
 
 def test_nothing_good_makes_no_zip_file(desk: Desk) -> None:

@@ -1,6 +1,7 @@
 """Folders that live some minutes, and uploads that leave room."""
 
 import asyncio
+import json
 import os
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sr_hub.page_files import RoomForUploads, ShortLived
+from sr_hub.page_files import RoomForUploads, ShortLived, WithoutLeadingDots
 
 
 def gone(path: Path, seconds: float = 10) -> bool:
@@ -63,7 +64,29 @@ def test_all_goes_at_the_end(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def answer(guard: RoomForUploads, path: str, length: int, method: str = "POST") -> list[dict[str, Any]]:
+def test_leading_dots_of_uploads_are_taken_away(tmp_path: Path) -> None:
+    names = [".hidden.png", "._é.jpg", "plain.png", "..."]
+    for name in names:
+        (tmp_path / name).write_text(name)
+
+    async def upload(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"1")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        paths = json.dumps([str(tmp_path / name) for name in names]).encode()
+        await send({"type": "http.response.body", "body": paths[:9], "more_body": True})
+        await send({"type": "http.response.body", "body": paths[9:]})
+
+    head, body = answer(WithoutLeadingDots(upload), "/gradio_api/upload", 1)
+    paths = [Path(path) for path in json.loads(body["body"])]
+    assert [path.name for path in paths] == ["hidden.png", "_é.jpg", "plain.png", "photo"]
+    assert [path.read_text() for path in paths] == names
+    assert dict(head["headers"])[b"content-length"] == str(len(body["body"])).encode()
+    assert answer(WithoutLeadingDots(inner), "/gradio_api/run", 1) == [{"type": "through"}]
+
+
+def answer(
+    guard: RoomForUploads | WithoutLeadingDots, path: str, length: int, method: str = "POST"
+) -> list[dict[str, Any]]:
     sent: list[dict[str, Any]] = []
     scope = {
         "type": "http",

@@ -11,6 +11,7 @@ from PIL import Image
 
 from sr_hub.families import ModelFacts
 from sr_hub.known_picture import KnownScores
+from sr_hub.page import theme
 from sr_hub.page_controls import Controls, build_controls, facts_text
 from sr_hub.page_pictures import example_pictures
 from sr_hub.page_words import floor_percent, result_facts, score_table, teller
@@ -77,7 +78,7 @@ def test_foreign_words_are_no_markup() -> None:
     bad = "<script>alert(1)</script> [x](y) | z"
     assert not set("<>[]()|") & set(facts_text(ModelFacts("m", False, 4, 1000, license=bad)))
     assert "<script" not in result_facts(bad, 0.5, [bad])
-    assert "<script" not in score_table(KnownScores(1, 1, 1, 1), (8, 8), 4, [bad])
+    assert "<script" not in score_table(KnownScores(1, 1, 1, 1), (8, 8), (2, 2), [bad])
 
 
 def test_percentages_never_say_more_than_there_is() -> None:
@@ -87,9 +88,25 @@ def test_percentages_never_say_more_than_there_is() -> None:
 
 
 def test_score_table_says_sizes_and_figures() -> None:
-    text = score_table(KnownScores(30.126, 0.91234, 28.5, 0.85), (96, 80), 4, ["the middle"])
-    for part in ("96×80", "24×20", "30.13 dB", "0.9123", "28.50 dB", "0.8500", "the middle"):
+    text = score_table(KnownScores(30.126, 0.91234, 28.5, 0.85), (98, 80), (24, 20), ["the middle"])
+    for part in ("98×80", "24×20", "30.13 dB", "0.9123", "28.50 dB", "0.8500", "the middle"):
         assert part in text
+
+
+def test_greys_of_the_light_mode_can_be_read() -> None:
+    colors = theme()
+    assert colors.body_text_color_subdued == colors.block_info_text_color.replace(
+        "body_text_color_subdued", "neutral_600"
+    )
+    assert colors.body_text_color_subdued_dark == "*neutral_400"
+
+    def light(color: str) -> float:  # relative luminance, WCAG 2
+        levels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        parts = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in levels]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    grey = getattr(colors, colors.body_text_color_subdued[1:])
+    assert 1.05 / (light(grey) + 0.05) >= 4.5
 
 
 def test_progress_tells_tiles_and_time_to_go() -> None:

@@ -1,5 +1,6 @@
 """A tab's files live as long as the tab, and are nobody else's."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,9 @@ from sr_hub.images import Picture
 from sr_hub.page_sessions import Sessions
 
 
-def upload(root: Path, content: str) -> Path:
+def upload(root: Path, content: str, name: str = "photo.png") -> Path:
     """A file where gradio puts uploads: one folder for each content."""
-    path = root / content / "photo.png"
+    path = root / content / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
     return path
@@ -64,6 +65,37 @@ def test_an_upload_of_two_tabs_stays_until_both_are_gone(tmp_path: Path) -> None
     assert same.exists() and sessions.holds(same.parent) and not sessions.holds(tmp_path)
     sessions.close("b")
     assert not same.exists() and not sessions.holds(same.parent)
+
+
+def test_one_content_under_two_names_shares_a_folder(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path)
+    one, copy = upload(tmp_path, "same"), upload(tmp_path, "same", "copy.png")
+    sessions.set_photo("a", one)
+    sessions.set_photo("a", copy)
+    assert copy.exists()
+    sessions.set_photo("b", one)
+    sessions.close("b")
+    assert copy.exists() and sessions.holds(copy.parent)
+    sessions.close("a")
+    assert not copy.parent.exists()
+
+
+def test_uploads_of_others_than_tabs_stay_some_minutes(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path)
+    used, again = upload(tmp_path, "used"), upload(tmp_path, "again")
+    sessions.set_batch("a", {used, again})
+    sessions.short_lived.use(used.parent)  # as the API does
+    time.sleep(0.05)  # more than a tick of the file system's clock
+    upload(tmp_path, "again", "copy.png")  # not handed in yet
+    sessions.close("a")
+    assert used.exists() and again.exists()
+    assert sessions.short_lived.holds(again.parent)
+    sessions.set_photo("b", again)
+    assert not sessions.short_lived.holds(again.parent)
+    sessions.close("b")
+    assert used.exists() and not again.exists()
+    sessions.close_all()
+    assert not used.exists()
 
 
 def test_pictures_of_the_program_are_not_deleted(tmp_path: Path) -> None:

@@ -264,6 +264,9 @@ def test_a_known_picture_is_scored(service: Service, model: str, tmp_path: Path)
     assert tested.known.lr.pixels.shape == (24, 32, 3)
     # The tiny network has learned nothing, and bicubic is right about smooth pictures.
     assert tested.scores.bicubic_psnr_y > 50 > 35 > tested.scores.psnr_y
+    bound = service.test(source, Settings(model, fidelity=1, consistency=True))
+    lr, sr, free = bound.known.lr.pixels, bound.sr.pixels, tested.sr.pixels
+    assert (given_back(lr, sr) or 0) > (given_back(lr, free) or 0)
     with pytest.raises(ImageError, match="at least"):
         service.test(photo(tmp_path / "b.png", 30, 30), Settings(model))
 

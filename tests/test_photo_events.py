@@ -1,0 +1,161 @@
+"""One photo on the page without a browser: what each event returns."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+from page_driver import make_models, make_photo
+from PIL import Image
+
+from sr_hub.page import build_page
+from sr_hub.page_controls import build_controls
+from sr_hub.page_photo import PhotoEvents
+from sr_hub.page_sessions import Sessions
+from sr_hub.service import Service
+
+REQUEST = SimpleNamespace(session_hash="tab")
+
+
+@dataclass
+class Tab:
+    """A tab without a browser."""
+
+    events: PhotoEvents
+    model: str
+    root: Path
+    seen: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def hand_in(self, size: tuple[int, int] = (64, 48)) -> int:
+        """A photo, as an upload; returns the ticket of its run."""
+        folder = self.root / f"upload{len(list(self.root.glob('upload*')))}"
+        folder.mkdir(parents=True)
+        path = make_photo(folder, "a.png", size)
+        ticket, _ = self.events.take_upload(SimpleNamespace(path=str(path)), REQUEST)
+        return ticket
+
+    def run(self, ticket: int, after: Callable[[int], None] = lambda _: None, **values: Any) -> None:
+        """Fills `seen` with the updates; `after` is called with the number of those that came."""
+        asked = {"test": False, "suffix": "", "quality": 95, "model": self.model, "fidelity": 0.5}
+        asked |= {"scale": "4", "width": None, "consistency": False} | values
+        self.seen = []
+        for update in self.events.run(ticket, **asked, request=REQUEST, progress=lambda *_, **__: None):
+            self.seen.append(update)
+            after(len(self.seen))
+
+    def views(self) -> list[dict[str, Any]]:
+        """The values of the viewer that show pictures."""
+        return [update[0] for update in self.seen if "left" in update[0]]
+
+    def files(self) -> list[str]:
+        """Names of the files that were offered as the download, in turn."""
+        downloads = [update[2] for update in self.seen if isinstance(update[2], gr.DownloadButton)]
+        values = [download.constructor_args["value"] for download in downloads]
+        return [Path(value).name for value in values if value]
+
+
+@pytest.fixture
+def tab(tmp_path: Path) -> Tab:
+    family, _ = make_models(tmp_path / "models")
+    root = (tmp_path / "cache").resolve()
+    service, sessions = Service(device="cpu"), Sessions(root)
+    with gr.Blocks():
+        controls = build_controls(service, str(family))
+    return Tab(PhotoEvents(service, controls, sessions, root, []), str(family), root)
+
+
+def test_a_result_of_the_preview_s_size_has_its_own_bicubic(tab: Tab) -> None:
+    tab.run(tab.hand_in((900, 900)), scale="width", width=1280)
+    middle, whole = tab.views()[:2]
+    assert middle["full"] == whole["full"] == [1280, 1280]
+    with Image.open(whole["left"]["path"]) as left, Image.open(tab.events.sessions["tab"].photo) as photo:
+        assert np.array_equal(
+            np.asarray(left), np.asarray(photo.resize((1280, 1280), Image.Resampling.BICUBIC))
+        )
+
+
+def test_stop_after_the_result_leaves_its_download(tab: Tab) -> None:
+    def stop(count: int) -> None:
+        if tab.files():
+            tab.events.stop(REQUEST)
+
+    tab.run(tab.hand_in(), stop)
+    assert tab.files() == ["a_x4.png"]
+    assert "loupe" not in tab.views()[-1], "the ends were not compared any more"
+    tab.run(tab.events.start(REQUEST)[0], scale="2")
+    assert tab.files() == ["a_x2.png"]
+
+
+def test_a_run_that_cannot_start_takes_the_stop_button_and_the_file_away(tab: Tab) -> None:
+    view, said, download, stop = tab.events.failed(tab.hand_in(), REQUEST)
+    assert view["turn"] and "Nothing was started" in said
+    assert download.interactive is False and stop.visible is False
+
+
+def test_without_its_photo_every_event_asks_for_one(tab: Tab) -> None:
+    """As after the browser was out of reach."""
+    tab.run(tab.events.start(REQUEST)[0])
+    click = SimpleNamespace(x=0.5, y=0.5)
+    invented = list(tab.events.explorer.invented(REQUEST, lambda *_, **__: None))
+    turns = set()
+    for update in (
+        tab.seen[-1],
+        tab.events.explorer.look(click, REQUEST),
+        invented[-1],
+        tab.events.encode(".png", 95, REQUEST),
+    ):
+        view, said, download = update[:3]
+        assert set(view) == {"turn"} and "Hand in a photo first." in said and download.interactive is False
+        turns.add(view["turn"])
+    assert len(turns) == 4, "each is a new value"
+
+
+def test_the_width_starts_a_run_only_if_it_changed(tab: Tab) -> None:
+    first = tab.hand_in()
+    tab.run(first, scale="width", width=100)
+    session = tab.events.sessions["tab"]
+    ticket, _ = tab.events.start_with_width(100, REQUEST)
+    assert session.ticket == first and not tab.events.sessions.is_wanted("tab", ticket)
+    ticket, _ = tab.events.start_with_width(101, REQUEST)
+    assert tab.events.sessions.is_wanted("tab", ticket) and ticket > first
+
+
+def test_the_test_on_a_known_picture_tells_its_true_size_and_is_bound(tab: Tab) -> None:
+    tab.run(tab.hand_in((102, 80)), test=True)
+    (said,) = (update[1] for update in tab.seen if "PSNR-Y" in update[1])
+    assert "Your photo, 102×80, was shrunk to 25×20" in said
+    assert "the middle 100×80 pixels take part" in said
+    free = tab.events.sessions["tab"].kept
+    tab.run(tab.events.start(REQUEST)[0], test=True, consistency=True)
+    bound = tab.events.sessions["tab"].kept
+    assert free is not None and bound is not None and not np.array_equal(free.pixels, bound.pixels)
+
+
+def test_another_model_ends_the_run_before_it_waits_in_the_queue(
+    tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = tab.hand_in()
+    tab.events.end(REQUEST)
+    assert not tab.events.sessions.is_wanted("tab", ticket)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tab.root))
+    with ExitStack() as closing:
+        page = build_page(tab.events.service, tab.model, closing)
+    events = page.get_config_file()["dependencies"]
+    model = next(part["id"] for part in page.config["components"] if part["props"].get("elem_id") == "model")
+    (first,) = (event for event in events if (model, "input") in map(tuple, event["targets"]))
+    (second,) = (event for event in events if event["trigger_after"] == first["id"])
+    assert first["queue"] is False and second["queue"] is not False
+
+
+def test_every_run_that_fails_is_cleared_up(tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tab.root))
+    with ExitStack() as closing:
+        events = build_page(tab.events.service, tab.model, closing).get_config_file()["dependencies"]
+    runs = {event["id"] for event in events if event["api_name"].startswith("run")}
+    cleared = {event["trigger_after"] for event in events if event["trigger_only_on_failure"]}
+    assert len(runs) >= 5 and runs == cleared
