@@ -13,7 +13,7 @@ from sr_hub import cli
 from sr_hub.consistency import given_back, share_consistent
 from sr_hub.encoding import write_picture
 from sr_hub.generator import SRGenerator
-from sr_hub.images import ImageError, read_picture
+from sr_hub.images import ImageError, Picture, read_picture
 from sr_hub.pretrained import DEFAULT_MODEL, bundled_models
 from sr_hub.service import Limits, Service, Settings, Stopped
 
@@ -312,3 +312,9 @@ def test_thumbnails_are_small_and_keep_the_colours(service: Service, tmp_path: P
     service.write_thumbnail(tmp_path / "deep.png", tmp_path / "small.png", 100)
     with Image.open(tmp_path / "small.png") as small:  # not enlarged
         assert np.array_equal(np.asarray(small), np.rint(deep / 257))
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(1 / 150, "150"), (1 / 12.4, "12"), (1 / 1.54, "1.5")])
+def test_speeds_are_said_in_plain_figures(service: Service, seconds: float, said: str) -> None:
+    picture = Picture(np.zeros((1000, 1000, 3), np.uint8))
+    assert f" s · {said} megapixels/s" in service._describe(picture, picture, seconds)
