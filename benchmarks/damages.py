@@ -12,7 +12,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,12 @@ def _cell(result: Result) -> str:
     return numbers if result.error is None else f"could not run: {result.error}"
 
 
+def _scores(result: Result) -> dict[str, Any]:
+    """Without times, of which one of each picture tells nothing."""
+    names = ("name", "psnr_y", "lpips", "vgg19", "error")
+    return {name: value for name, value in asdict(result).items() if name in names}
+
+
 def _shrunk(hr: Image.Image, filter: Image.Resampling) -> Image.Image:
     return hr.resize((hr.width // SCALE, hr.height // SCALE), filter)
 
@@ -183,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "machine": describe(),
         "pictures": [pair.name for pair in pairs],
         "damages": {name: damage.__doc__ for name, damage in DAMAGES.items()},
-        "quality": {damage: [result.to_json() for result in found] for damage, found in results.items()},
+        "quality": {damage: [_scores(result) for result in found] for damage, found in results.items()},
     }
     table = as_table(results)
     options.out.mkdir(parents=True, exist_ok=True)
