@@ -144,7 +144,7 @@ class Sessions:
         """Keeps a result for further files of it, its samples on disk instead of in memory."""
         path = self.folder(name, "kept") / "samples.npy"
         np.save(path, picture.pixels)
-        self[name].kept = replace(picture, pixels=np.load(path, mmap_mode="r"))
+        self[name].kept = replace(picture, pixels=np.load(path, mmap_mode="c"))
 
     def close(self, name: str | None) -> None:
         """Ends the tab's runs and deletes its files; an upload that another tab made, too, stays for that."""
