@@ -242,11 +242,11 @@ def _walk(source: Path, plan: Plan) -> Iterator[Path]:
             continue
         for entry in entries:
             path = folder / entry.name
-            if not path.is_dir():
+            if not _is_folder(entry):
                 yield path
             elif entry.name == RECORDS:
                 continue
-            elif not path.is_symlink():
+            elif not entry.is_symlink():
                 waiting.append((path, way))
             else:
                 place = path.resolve()
@@ -259,6 +259,14 @@ def _walk(source: Path, plan: Plan) -> Iterator[Path]:
                     )
                 else:
                     waiting.append((path, (*way, around)))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Or a link to one. What the folder's list tells is not asked for again: networks are slow."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads round in a circle
+        return False
 
 
 def target_name(source: Path) -> str:
