@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--host",
+        type=lambda text: text.strip("[]"),  # of IPv6, as in addresses
         default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),  # set where the Hub runs the page
         help="address to listen on (default: %(default)s)",
     )

@@ -1,6 +1,7 @@
 """``sr-hub card``: the model card of a folder, from the facts that lie in it."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import statistics
@@ -16,7 +17,7 @@ from sr_hub.generator import SRGenerator
 from sr_hub.inference import choose_dtype, upscale
 from sr_hub.licenses import check_license
 from sr_hub.model_card import RESULTS_FOLDER, CardOptions, Speed, told_legs, write_card
-from sr_hub.run_folder import own_pictures
+from sr_hub.run_folder import apart_from_training
 from sr_hub.training_record import (
     RECORD_FILE,
     SETTINGS_FILE,
@@ -103,11 +104,12 @@ def run(arguments: argparse.Namespace) -> None:
 def _leg_of(run_folder: Path) -> Leg:
     config = TrainConfig.load(run_folder / SETTINGS_FILE)
     data = Data()
-    top = Path(config.data)
-    if top.is_dir() and (paths := list_images(top, own_pictures(run_folder, top))):
+    if Path(config.data).is_dir():
+        paths = list_images(Path(config.data), apart_from_training(run_folder, config))
         smallest = smallest_side(config.largest_patch, config.scale, config.shrink)
-        sizes = Crops(paths, smallest, 0, torch.device("cpu")).sizes
-        data = Data(None, len(sizes), round(sum(height * width for height, width in sizes) / 1e6, 1))
+        with contextlib.suppress(ValueError):  # of those pictures none is left: not counted
+            sizes = Crops(paths, smallest, 0, torch.device("cpu")).sizes
+            data = Data(None, len(sizes), round(sum(height * width for height, width in sizes) / 1e6, 1))
     device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
     machine = this_machine(device)
     if config.threads:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -147,16 +148,24 @@ def find_pairs(
 def _order(stems: list[str], lr_stems: list[str], scale: int) -> list[int]:
     """Which of the LR images is that of each HR image."""
     bare = [re.sub(rf"[-_]?x{scale}$", "", stem, flags=re.IGNORECASE) for stem in lr_stems]
-    for found in (lr_stems, bare):
-        if sorted(found) == sorted(set(stems)):
-            return [found.index(stem) for stem in stems]
+    for of_lr, of_hr in ((lr_stems, stems), (bare, stems), (_own_parts(lr_stems), _own_parts(stems))):
+        if sorted(of_lr) == sorted(set(of_hr)):
+            return [of_lr.index(stem) for stem in of_hr]
     for stem, lr_stem, name in zip(stems, lr_stems, bare, strict=True):
         owner = lr_stem if lr_stem in stems else name
         if owner in stems and owner != stem:
             raise ValueError(
-                f"LR image {lr_stem} must be that of {stem} by its place, but is {owner}'s by its name"
+                f"LR image {lr_stem} must be that of {stem} by its place, but is {owner}'s by its name: "
+                f"name both alike"
             )
     return list(range(len(stems)))
+
+
+def _own_parts(stems: list[str]) -> list[str]:
+    """What is left of the names without the beginning and the end that all share: ``1`` of ``1_bicubic``."""
+    ends = [stem[len(os.path.commonprefix(stems)) :] for stem in stems]
+    shared = len(os.path.commonprefix([end[::-1] for end in ends]))
+    return [end[: len(end) - shared] for end in ends]
 
 
 def hold_out(paths: Sequence[Path], scale: int) -> list[Path]:

@@ -214,17 +214,17 @@ def _files_of(source: Path, target: Path, plan: Plan) -> list[Path]:
     inside = target.resolve()
     apart = inside in source.resolve().parents
     files = []
-    for path in sorted(_walk(source, plan)):
+    for path in sorted(_walk(source, plan, None if apart else inside)):
         if path.is_file():
             if apart or inside not in path.resolve().parents:
                 files.append(path)
-        elif path.is_symlink() and _is_picture(path):
+        elif path.is_symlink() and not path.name.startswith(".") and _is_picture(path):
             plan.failed[path.relative_to(source).as_posix()] = "a link to a file that is not there"
     return files
 
 
-def _walk(source: Path, plan: Plan) -> Iterator[Path]:
-    """What is no folder in the tree, in any order.
+def _walk(source: Path, plan: Plan, left_out: Path | None) -> Iterator[Path]:
+    """What is no folder in the tree, in any order, without what lies in the folder `left_out`.
 
     A link to a folder is followed where it leads out of the tree. One that leads back to where the way came
     from is a loop; pictures of another folder of the tree are made where they lie.
@@ -247,6 +247,8 @@ def _walk(source: Path, plan: Plan) -> Iterator[Path]:
             elif entry.name == RECORDS:
                 continue
             elif not entry.is_symlink():
+                if around / entry.name == left_out:
+                    continue
                 waiting.append((path, way))
             else:
                 place = path.resolve()

@@ -119,8 +119,8 @@ def _connect(
         controls.width.blur(events.start_with_width, controls.width, [ticket, stop], **at_once),
         viewer.photo(events.take_upload, None, [ticket, stop], **at_once),
         viewer.example(events.take_example, None, [ticket, stop], **at_once),
-        controls.model.input(events.end, None, None, **at_once).then(
-            events.choose, controls.model, [controls.facts, controls.fidelity, controls.ends, ticket, stop],
+        controls.model.input(events.start, None, [ticket, stop], **at_once).then(
+            events.choose, controls.model, [controls.facts, controls.fidelity, controls.ends],
             trigger_mode="multiple", show_progress="hidden", **computes,
         ),
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 """The page's part for several photos: a gallery of the results, and one ZIP file with all of them."""
 
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -110,8 +111,25 @@ class BatchEvents:
         except (ValueError, OSError) as error:
             yield notice(str(error)), [], _no_archive(), gr.Button(visible=False)
             return
-        batch = _Batch(self.sessions.folder(request.session_hash, "batch"))
+        try:
+            batch = _Batch(self.sessions.folder(request.session_hash, "batch"))
+        except Stopped:
+            return
         (batch.folder / "results").mkdir()
+        try:
+            yield from self._work(batch, paths, settings, progress, stopped)
+        finally:
+            if not self.sessions.is_open(request.session_hash):  # a result came after all was deleted
+                shutil.rmtree(batch.folder, ignore_errors=True)
+
+    def _work(
+        self,
+        batch: _Batch,
+        paths: list[Path],
+        settings: Settings,
+        progress: Any,
+        stopped: Callable[[], bool],
+    ) -> Iterator[Update]:
         yield _done(batch, paths), [], _no_archive(), gr.Button(visible=True)
         for number, path in enumerate(paths, 1):
             tell = teller(progress, f"{path.name}, {number} of {len(paths)}")

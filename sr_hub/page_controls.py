@@ -12,8 +12,8 @@ from sr_hub.service import Service, Settings
 
 WIDTH = "width"
 
-CANNOT_START = "Nothing was started: each number must be there, and in the range that its slider shows."
-"""What is said where gradio itself refuses a control's value."""
+CANNOT_START = "Nothing came of it: the server is busy, or a number is missing or out of its slider's range."
+"""What is said where gradio itself refuses a run."""
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,8 @@ class Explorer:
         try:
             session.place = (float(event.x), float(event.y))
             self._look(name, session, asked, self._lr(session, asked))
+        except Stopped:
+            return gr.skip(), gr.skip(), gr.skip()
         except (ValueError, OSError) as error:
             gr.Warning(html.escape(str(error)), title="This did not work")
         return session.view, gr.skip(), gr.skip()

@@ -74,20 +74,15 @@ class PhotoEvents:
             return NO_TICKET, gr.skip()
         return self.start(request)
 
-    def end(self, request: gr.Request) -> None:
-        """Ends the run under way, whose place in the queue others wait for."""
-        self.sessions.take_ticket(request.session_hash)
-
-    def choose(self, model: str, request: gr.Request) -> tuple[Any, Any, Any, int, Any]:
-        """Another model: its facts, and whether fidelity can be chosen; starts a run."""
+    def choose(self, model: str) -> tuple[Any, Any, Any]:
+        """Another model: its facts, and whether fidelity can be chosen."""
         try:
             facts = self.service.facts((model or "").strip())
         except (ValueError, OSError) as error:
             warn(str(error))
-            return gr.skip(), gr.skip(), gr.skip(), self.sessions.take_ticket(request.session_hash), gr.skip()
-        ticket, stop = self.start(request)
+            return gr.skip(), gr.skip(), gr.skip()
         two_ends = facts.two_ends
-        return facts_text(facts), gr.Slider(visible=two_ends), gr.HTML(visible=two_ends), ticket, stop
+        return facts_text(facts), gr.Slider(visible=two_ends), gr.HTML(visible=two_ends)
 
     def stop(self, request: gr.Request) -> tuple[Any, str, Any]:
         """Ends the run under way within a tile."""
@@ -184,15 +179,17 @@ class PhotoEvents:
             lr, sr, session.known = enlarged.lr, enlarged.picture, None
             said = result_facts(enlarged.facts, enlarged.consistency, enlarged.notices)
         shown = compare(lr, sr)
-        view = self._view(name, asked, shown, "whole")
+        view = self._view(name, session, asked, shown, "whole")
         if before is not None and before.ends == asked.ends:
             view |= {
                 part: session.view[part] for part in ("overlay", "loupe", "ready") if part in session.view
             }
         if before is not None and before.subject != asked.subject:
             session.place = None
+        _stop_if_replaced(session, asked)
         session.view, session.shown = view, asked
         self.sessions.keep(name, sr)
+        _stop_if_replaced(session, asked)
         yield view, said + (notice(shown.notice) if shown.notice else ""), gr.skip(), gr.skip()
         yield gr.skip(), gr.skip(), file(sr), gr.skip()
         if "loupe" not in view:
@@ -208,11 +205,15 @@ class PhotoEvents:
         if middle is None:
             yield gr.skip(), gr.skip(), no_file(), gr.skip()
             return
-        session.view = self._view(name, asked, middle, "middle")
+        view = self._view(name, session, asked, middle, "middle")
+        _stop_if_replaced(session, asked)
+        session.view, session.shown, session.kept, session.known = view, None, None, None
         yield session.view, notice("The middle first; the whole photo follows."), no_file(), gr.skip()
 
-    def _view(self, name: str | None, asked: Asked, shown: Comparison, part: str) -> dict[str, Any]:
-        before = self.sessions[name].view
+    def _view(
+        self, name: str | None, session: Session, asked: Asked, shown: Comparison, part: str
+    ) -> dict[str, Any]:
+        before = session.view
         facts = {
             "photo": f"{asked.photo.parent.name}/{asked.photo.name}/{asked.test}/{part}",
             "two_ends": self.service.facts(asked.settings.model).two_ends,
@@ -234,6 +235,8 @@ class PhotoEvents:
             return gr.skip(), gr.skip(), no_file(), lossy
         try:
             return gr.skip(), gr.skip(), self._file(name, asked, picture, suffix, quality), lossy
+        except Stopped:
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip()
         except ValueError as error:
             warn(str(error))
             return gr.skip(), gr.skip(), no_file(), lossy
@@ -252,6 +255,13 @@ class PhotoEvents:
             gr.Info(html.escape(lost))
         label = f"Download · {_kind(wanted)}, {_bytes(wanted.stat().st_size)}"
         return gr.DownloadButton(label, value=str(wanted), interactive=True)
+
+
+def _stop_if_replaced(session: Session, asked: Asked) -> None:
+    """Ends a run whose photo is not on the desk any more; what it has set since goes with it."""
+    if session.photo != asked.photo:
+        session.view, session.shown, session.kept, session.known = {}, None, None, None
+        raise Stopped
 
 
 def warn(text: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from sr_hub.images import Picture
 from sr_hub.known_picture import KnownPicture
 from sr_hub.page_files import ShortLived, last_written
-from sr_hub.service import Settings
+from sr_hub.service import Settings, Stopped
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,29 @@ class Sessions:
             return name is not None and name in self._sessions and self._sessions[name].ticket == ticket
 
     def folder(self, name: str | None, purpose: str) -> Path:
-        """A new folder for files of the tab, deleted when the tab is closed or the second next is made."""
+        """A new folder for files of the tab, deleted when the tab is closed or the second next is made.
+
+        Raises:
+            Stopped: If the tab was closed, after which nothing would delete it.
+        """
         path = self._root / f"sr_hub-{uuid.uuid4().hex}"
-        path.mkdir(parents=True)
-        folders = self[name].folders.setdefault(purpose, [])
-        folders.append(path)
-        while len(folders) > 2:  # the one before may still be on its way to the browser
-            shutil.rmtree(folders.pop(0), ignore_errors=True)
+        with self._lock:
+            session = self._sessions.get(name or "")
+            if session is None:
+                raise Stopped
+            path.mkdir(parents=True)
+            folders = session.folders.setdefault(purpose, [])
+            folders.append(path)
+            old = folders[:-2]  # the one before may still be on its way to the browser
+            del folders[:-2]
+        for folder in old:
+            shutil.rmtree(folder, ignore_errors=True)
         return path
+
+    def is_open(self, name: str | None) -> bool:
+        """Whether the tab did anything since it was closed, or was not."""
+        with self._lock:
+            return (name or "") in self._sessions
 
     def set_photo(self, name: str | None, photo: Path | None, *, uploaded: bool = True) -> None:
         """Makes a file the photo that the tab works on; deletes the upload before and what came of it."""
@@ -141,9 +156,16 @@ class Sessions:
         self._change_uploads(before, session.batch)
 
     def keep(self, name: str | None, picture: Picture) -> None:
-        """Keeps a result for further files of it, its samples on disk instead of in memory."""
+        """Keeps a result for further files of it, its samples on disk instead of in memory.
+
+        Raises:
+            Stopped: If the tab was closed.
+        """
         path = self.folder(name, "kept") / "samples.npy"
-        np.save(path, picture.pixels)
+        try:
+            np.save(path, picture.pixels)
+        except FileNotFoundError:  # closed just now
+            raise Stopped from None
         self[name].kept = replace(picture, pixels=np.load(path, mmap_mode="c"))
 
     def close(self, name: str | None) -> None:

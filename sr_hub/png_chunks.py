@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 _COLOR = (b"cICP", b"sRGB", b"gAMA", b"cHRM", b"mDCV", b"cLLI")
-_SRGB = {  # what these chunks say of sRGB
-    b"cICP": bytes((1, 13, 0, 1)),
-    b"gAMA": struct.pack(">I", 45455),
-    b"cHRM": struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000),
-}
+# What cICP, gAMA and cHRM say of sRGB, the latter two in units of 1e-5 and within what libpng lets pass.
+_CICP = bytes((1, 13, 0, 1))
+_GAMMA = (45455,)
+_PRIMARIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 _LONGEST = 64  # bytes of such a chunk, and more
 
 
@@ -41,10 +40,19 @@ def other_than_srgb(chunks: tuple[tuple[bytes, bytes], ...]) -> bool:
     """
     said = dict(chunks)
     if b"cICP" in said:
-        return said[b"cICP"] != _SRGB[b"cICP"]
+        return said[b"cICP"] != _CICP
     if b"sRGB" in said:
         return False
-    return any(said.get(name, _SRGB[name]) != _SRGB[name] for name in (b"gAMA", b"cHRM"))
+    gamma, primaries = (_numbers(said.get(name)) for name in (b"gAMA", b"cHRM"))
+    return _differ(gamma, _GAMMA, 0.05 * _GAMMA[0]) or _differ(primaries, _PRIMARIES, 1000)
+
+
+def _numbers(data: bytes | None) -> tuple[int, ...] | None:
+    return None if data is None else struct.unpack(f">{len(data) // 4}I", data[: len(data) // 4 * 4])
+
+
+def _differ(said: tuple[int, ...] | None, of_srgb: tuple[int, ...], most: float) -> bool:
+    return said is not None and any(abs(a - b) > most for a, b in zip(said, of_srgb, strict=False))
 
 
 def has_late_text(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Pushes a model's folder to the Hub: exactly the model's files, in one commit, after every check."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -118,8 +119,8 @@ def check_before_training(config: TrainConfig) -> str:
 
     Raises:
         FileNotFoundError: If there is no model that the training starts from.
-        ValueError: If the licence or the data statement is missing, also that of a run before, or the name is
-            none.
+        ValueError: If the licence or the data statement is missing, also that of a run before, the name is
+            none, or a card written on the Hub would be lost.
         PermissionError: If there is no token or it may not write there.
         ConnectionError: If the Hub cannot be reached.
     """
@@ -142,6 +143,8 @@ def check_before_training(config: TrainConfig) -> str:
     owners = [account["name"], *(entry["name"] for entry in account.get("orgs", []))]
     if wanted.split("/")[0] not in owners:
         raise PermissionError(f"--hub-model-id must be of {' or '.join(owners)}, got {wanted}")
+    with suppress(FileNotFoundError):  # of a repository that is not there yet
+        _check_card_there(wanted, HubOptions(token=config.hub_token), "")
     return wanted
 
 

@@ -39,13 +39,17 @@ def resize_rows(
     # Not each row's own last one: mirrored at the edge of a tiny picture, a row may need more than the next.
     last = np.maximum.accumulate(rows.indices.max(axis=1))
     least = np.minimum.accumulate(rows.indices.min(axis=1)[::-1])[::-1]  # of this row and all after it
-    held, first, done = np.empty((0,)), 0, 0
+    pieces: list[np.ndarray] = []  # rows from `first` on that are still needed
+    count = first = done = 0
     dtype: np.dtype = np.dtype(np.uint8)
     for strip in _thinner(strips):
         dtype = strip.dtype
-        wide = _resize_columns(_premultiply(strip), columns)
-        held = wide if held.ndim == 1 else np.concatenate([held, wide])
-        ready = int(np.searchsorted(last, first + len(held)))
+        pieces.append(_resize_columns(_premultiply(strip), columns))
+        count += len(strip)
+        ready = int(np.searchsorted(last, first + count))
+        if ready == done:
+            continue
+        held = np.concatenate(pieces)
         for start in range(done, ready, _ROWS_AT_ONCE):
             stop = min(start + _ROWS_AT_ONCE, ready)
             part = _Taps(rows.indices[start:stop] - first, rows.weights[start:stop])
@@ -53,7 +57,8 @@ def resize_rows(
         done = ready
         if done < new_size[0]:
             drop = int(least[done]) - first
-            held, first = held[drop:].copy(), first + drop
+            pieces, first = [held[drop:].copy()], first + drop
+            count = len(pieces[0])
 
 
 def _thinner(strips: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

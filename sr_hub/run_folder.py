@@ -66,6 +66,17 @@ def own_pictures(run: Path, tree: Path) -> list[Path]:
     return [run / "curves.png", run / MODEL_FOLDER / PICTURE_FILE, *sheets(run)]
 
 
+def apart_from_training(run: Path, config: TrainConfig) -> list[Path]:
+    """What in ``--data`` is not trained on: the run's own pictures, and the folder that it validates on."""
+    top = Path(config.data)
+    apart = own_pictures(run, top)
+    if config.validation:
+        validation = Path(config.validation).resolve()
+        if validation not in (top.resolve(), *top.resolve().parents):
+            apart.append(validation)
+    return apart
+
+
 def trim_metrics(run: Path, done: dict[str, int]) -> None:
     """Drops the metrics of steps after those ``done`` by phase: they are taken again."""
     path = run / METRICS_FILE

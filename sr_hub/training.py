@@ -33,6 +33,7 @@ from sr_hub.pretrained import find_model, read_weights
 from sr_hub.run_folder import (
     MODEL_FOLDER,
     PHASES,
+    apart_from_training,
     check_settings,
     has_begun,
     own_pictures,
@@ -169,11 +170,7 @@ class _Run:
     def _load_data(self) -> None:
         config = self.config
         smallest = smallest_side(config.largest_patch, config.scale, config.shrink)
-        top = Path(config.data)
-        apart = own_pictures(self.folder, top)
-        if config.validation and top.resolve() in Path(config.validation).resolve().parents:
-            apart = [*apart, Path(config.validation)]
-        paths = list_images(top, apart)
+        paths = list_images(Path(config.data), apart_from_training(self.folder, config))
         if config.validation:
             own = own_pictures(self.folder, Path(config.validation))
             pairs = find_pairs(Path(config.validation), config.scale, leave_out=own)

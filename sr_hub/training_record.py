@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import platform
 import shlex
 import sys
@@ -136,7 +137,11 @@ def describe_run(
     for line in lines:
         steps[line["phase"]] = max(steps.get(line["phase"], 0), line["step"])
     scores = [line for line in lines if "psnr_y" in line]
-    images = Path(config.validation).resolve().name if config.validation else "images of the training folder"
+    images = "images of the training folder"
+    if config.validation:
+        images = Path(
+            os.path.abspath(config.validation)
+        ).name  # a link's own, which tells more than its end's
     data = data or Data()
     settings = {name: _portable(name, value) for name, value in config.without_token().items()}
     return Leg(

@@ -48,7 +48,7 @@ def test_it_listens_on_an_ipv6_address(tmp_path: Path) -> None:
             probe.bind(("::1", 0))
     except OSError:
         pytest.skip("NO IPV6 ON THIS MACHINE")
-    words = ["--host", "::1", "--port", str(port := free_port()), "--model", str(make_models(tmp_path)[0])]
+    words = ["--host", "[::1]", "--port", str(port := free_port()), "--model", str(make_models(tmp_path)[0])]
     process = subprocess.Popen(
         [sys.executable, "app.py", *words],
         cwd=ROOT,

@@ -301,6 +301,16 @@ def test_folders_elsewhere_that_link_to_each_other_end(tmp_path: Path, run: Run)
     assert code == 0 and out.endswith("2 enlarged, 0 done before, 0 failed, 0 skipped\n")
 
 
+def test_links_that_lead_nowhere_are_told_only_of_pictures_of_the_input(tmp_path: Path, run: Run) -> None:
+    photos(tmp_path / "in", 1)
+    (tmp_path / "in" / ".#0.png").symlink_to("user@host.1:2")  # an editor's lock
+    (tmp_path / "in" / "notes").symlink_to("gone")
+    (tmp_path / "in" / "out").mkdir()
+    (tmp_path / "in" / "out" / "q.png").symlink_to("gone.png")
+    code, out, _ = run(tmp_path / "in", tmp_path / "in" / "out")
+    assert code == 0 and out.endswith("1 enlarged, 0 done before, 0 failed, 0 skipped\n")
+
+
 def test_a_folder_that_cannot_be_read_is_told(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

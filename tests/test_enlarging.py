@@ -302,6 +302,7 @@ GAMMA = struct.Struct(">I")
         ([(b"gAMA", GAMMA.pack(100000))], True),
         ([(b"cICP", bytes((12, 13, 0, 1)))], True),
         ([(b"gAMA", GAMMA.pack(45455))], False),
+        ([(b"gAMA", GAMMA.pack(45454))], False),
         ([(b"cICP", bytes((1, 13, 0, 1))), P3], False),
         ([(b"sRGB", b"\0"), P3], False),
     ],

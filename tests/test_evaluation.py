@@ -96,6 +96,8 @@ def named(folder: Path, hr: list[str], lr: list[str]) -> Path:
         (["a", "ax4"], ["a", "ax4"]),
         (["a", "ax4"], ["ax4", "ax4x4"]),
         (["p_HR", "q_HR"], ["p_LR", "q_LR"]),
+        (["1", "2", "10"], ["1_bicubic", "2_bicubic", "10_bicubic"]),
+        (["1_HR", "2_HR", "10_HR"], ["lr_1", "lr_2", "lr_10"]),
     ],
 )
 def test_pairs_belong_together_by_their_names(tmp_path: Path, hr: list[str], lr: list[str]) -> None:

@@ -287,6 +287,12 @@ def test_a_card_by_hand(folder: Path, hub: LoopbackHub, api: HfApi) -> None:
         push_folder(folder, "me/sharp", PushOptions(token=hub.token))
     push_folder(folder, "me/sharp", PushOptions(token=hub.token, card=own))
     assert ModelCard.load("me/sharp", token=hub.token).text == "# Mine\n"
+    config = TrainConfig(
+        data="photos", out="runs/mine", license="mit", data_statement="Mine.", push_to_hub=True,
+        hub_model_id="me/sharp", hub_token=hub.token,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="README.md of me/sharp must be as it was rendered, got one edited"):
+        check_before_training(config)
     for text, message in (
         ("# Mine\n", "must name a license in its metadata"),
         ("---\nlicense: [\n---\n", "must begin with metadata between lines ---"),

@@ -251,7 +251,7 @@ def test_a_number_out_of_range_stops_nothing_and_leaves_no_stop_button(page: Pag
     number = page.find("#fidelity input[type=number]")
     number.send_keys(Keys.CONTROL, "a")
     number.send_keys("7", Keys.ENTER)
-    page.wait(lambda: page.facts.startswith("Nothing was started"))
+    page.wait(lambda: page.facts.startswith("Nothing came of it"))
     page.wait(lambda: not page.find("#download").is_enabled())
     assert not [stop for stop in page.all("#stop") if stop.is_displayed()]
 

@@ -4,9 +4,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from sr_hub.images import Picture
 from sr_hub.page_sessions import Sessions
+from sr_hub.service import Stopped
 
 
 def upload(root: Path, content: str, name: str = "photo.png") -> Path:
@@ -31,6 +33,7 @@ def test_only_the_newest_run_is_wanted(tmp_path: Path) -> None:
 
 def test_folders_of_a_purpose_follow_each_other(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path)
+    assert sessions["a"] is not sessions["b"]
     first, second = sessions.folder("a", "view"), sessions.folder("a", "view")
     loupe, foreign = sessions.folder("a", "loupe"), sessions.folder("b", "view")
     assert first.is_dir() and second.is_dir()
@@ -39,6 +42,11 @@ def test_folders_of_a_purpose_follow_each_other(tmp_path: Path) -> None:
     sessions.close("a")
     assert list(tmp_path.iterdir()) == [foreign]
     sessions.close_all()
+    assert not list(tmp_path.iterdir()) and len(sessions) == 0
+    with pytest.raises(Stopped):
+        sessions.folder("a", "view")
+    with pytest.raises(Stopped):
+        sessions.keep("a", Picture(np.zeros((2, 2, 3), np.uint8)))
     assert not list(tmp_path.iterdir()) and len(sessions) == 0
 
 
@@ -108,6 +116,7 @@ def test_pictures_of_the_program_are_not_deleted(tmp_path: Path) -> None:
 def test_kept_results_are_on_disk_and_whole(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 65536, (5, 7, 4)).astype(np.uint16)
+    assert sessions["a"].kept is None
     sessions.keep("a", Picture(pixels, icc_profile=b"profile"))
     kept = sessions["a"].kept
     assert kept is not None and kept.icc_profile == b"profile"

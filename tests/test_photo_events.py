@@ -13,6 +13,7 @@ import pytest
 from page_driver import make_models, make_photo
 from PIL import Image
 
+from sr_hub import page_photo
 from sr_hub.page import build_page
 from sr_hub.page_controls import build_controls
 from sr_hub.page_photo import PhotoEvents
@@ -93,7 +94,7 @@ def test_stop_after_the_result_leaves_its_download(tab: Tab) -> None:
 
 def test_a_run_that_cannot_start_takes_the_stop_button_and_the_file_away(tab: Tab) -> None:
     view, said, download, stop = tab.events.failed(tab.hand_in(), REQUEST)
-    assert view["turn"] and "Nothing was started" in said
+    assert view["turn"] and "Nothing came of it" in said
     assert download.interactive is False and stop.visible is False
 
 
@@ -139,9 +140,6 @@ def test_the_test_on_a_known_picture_tells_its_true_size_and_is_bound(tab: Tab) 
 def test_another_model_ends_the_run_before_it_waits_in_the_queue(
     tab: Tab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ticket = tab.hand_in()
-    tab.events.end(REQUEST)
-    assert not tab.events.sessions.is_wanted("tab", ticket)
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tab.root))
     with ExitStack() as closing:
         page = build_page(tab.events.service, tab.model, closing)
@@ -150,6 +148,69 @@ def test_another_model_ends_the_run_before_it_waits_in_the_queue(
     (first,) = (event for event in events if (model, "input") in map(tuple, event["targets"]))
     (second,) = (event for event in events if event["trigger_after"] == first["id"])
     assert first["queue"] is False and second["queue"] is not False
+    names = {event["id"]: event["api_name"] for event in events}
+    assert names[first["id"]].startswith("start") and names[second["id"]].startswith("choose")
+    ticket = next(part["id"] for part in page.config["components"] if part["id"] in first["outputs"])
+    assert ticket in first["outputs"] and ticket not in second["outputs"], (
+        "Stop would be undone by the choice"
+    )
+
+
+@pytest.mark.parametrize("phase", ["compare", "keep", "download"])
+def test_a_tab_closed_in_the_last_phase_leaves_nothing(
+    tab: Tab, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    def close_after(function: Callable[..., Any]) -> Callable[..., Any]:
+        def closing(*arguments: Any) -> Any:
+            result = function(*arguments)
+            tab.events.close(REQUEST)
+            return result
+
+        return closing
+
+    ticket = tab.hand_in()
+    if phase == "compare":
+        monkeypatch.setattr(page_photo, "compare", close_after(page_photo.compare))
+    elif phase == "keep":
+        sessions = tab.events.sessions
+        monkeypatch.setattr(sessions, "keep", close_after(sessions.keep))
+    tab.run(ticket, lambda count: tab.events.close(REQUEST) if phase == "download" and tab.views() else None)
+    assert not list(tab.root.rglob("*.*")) and len(tab.events.sessions) == 0
+
+
+def test_a_photo_handed_in_in_the_last_phase_gets_nothing_of_the_one_before(
+    tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare = page_photo.compare
+    tickets: list[int] = []
+
+    def replaced(*arguments: Any) -> Any:
+        monkeypatch.setattr(page_photo, "compare", compare)
+        tickets.append(tab.hand_in((32, 24)))
+        return compare(*arguments)
+
+    monkeypatch.setattr(page_photo, "compare", replaced)
+    tab.run(tab.hand_in())
+    session = tab.events.sessions["tab"]
+    assert tab.views() == [] and tab.files() == []
+    assert session.view == {} and session.kept is None and session.shown is None
+    tab.run(tickets[0])
+    assert tab.views()[-1]["full"] == [128, 96]
+
+
+def test_after_the_middle_nothing_of_the_result_before_is_offered(tab: Tab) -> None:
+    tab.run(tab.hand_in((900, 900)), test=True)
+    assert tab.files() == ["a_restored.png"]
+
+    def stop(count: int) -> None:
+        if tab.views():
+            tab.events.stop(REQUEST)
+
+    tab.run(tab.events.start(REQUEST)[0], stop)
+    session = tab.events.sessions["tab"]
+    assert session.shown is None and session.kept is None and session.known is None
+    *_, download, _ = tab.events.encode(".webp", 95, REQUEST)
+    assert download.constructor_args["value"] is None
 
 
 def test_every_run_that_fails_is_cleared_up(tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:

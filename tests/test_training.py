@@ -551,15 +551,24 @@ def test_pictures_are_held_out_only_while_others_can_be_trained_on(material: Pat
     assert record(tmp_path / "run")[0]["data"]["images"] == 4
 
 
-def test_a_validation_folder_among_the_data_is_not_trained_on(material: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_validation_folder_among_the_data_is_not_trained_on(
+    material: Path, tmp_path: Path, linked: bool
+) -> None:
     shutil.copytree(material / "photos", tmp_path / "photos")
-    shutil.copytree(material / "photos", tmp_path / "photos" / "held_out" / "HR")
+    shutil.copytree(material / "photos", tmp_path / "apart" / "HR")
+    held_out = tmp_path / "photos" / "held_out"
+    if linked:
+        held_out.symlink_to(tmp_path / "apart")
+    else:
+        (tmp_path / "apart").rename(held_out)
     config = replace(
         settings(material, tmp_path / "run"), data=str(tmp_path / "photos"), adversarial_steps=0,
         pixel_steps=1, validation=str(tmp_path / "photos" / "held_out"),
     )  # fmt: skip
     assert train(config) is not None
     assert record(tmp_path / "run")[0]["data"]["images"] == 4
+    assert record(tmp_path / "run")[0]["validation"]["images"] == "held_out"
 
 
 def test_a_picture_too_small_to_validate_on_ends_the_run_at_its_start(material: Path, tmp_path: Path) -> None:
