@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -73,16 +72,13 @@ def _folders(top: Path, apart: set[Path]) -> Iterator[Path]:
             yield folder
 
 
-_load_plugins_once = cache(load_plugins)
-
-
 def decode(path: Path) -> np.ndarray:
     """The image as ``(H, W, 3)`` uint8, upright by its EXIF orientation.
 
     Raises:
         OSError, ValueError: For a bad file.
     """
-    _load_plugins_once()
+    load_plugins()
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)

@@ -230,10 +230,10 @@ def _walk(source: Path, plan: Plan, left_out: Path | None) -> Iterator[Path]:
     from is a loop; pictures of another folder of the tree are made where they lie.
     """
     root = source.resolve()
-    waiting: list[tuple[Path, tuple[Path, ...]]] = [(source, ())]  # folders, and those whose links led there
+    # Folders as they are named and as they really are, and those whose links led there.
+    waiting: list[tuple[Path, Path, tuple[Path, ...]]] = [(source, root, ())]
     while waiting:
-        folder, way = waiting.pop()
-        around = folder.resolve()
+        folder, around, way = waiting.pop()
         try:
             entries = list(os.scandir(folder))
         except OSError as error:
@@ -249,7 +249,7 @@ def _walk(source: Path, plan: Plan, left_out: Path | None) -> Iterator[Path]:
             elif not entry.is_symlink():
                 if around / entry.name == left_out:
                     continue
-                waiting.append((path, way))
+                waiting.append((path, around / entry.name, way))
             else:
                 place = path.resolve()
                 if any(place in (passed, *passed.parents) for passed in (*way, around)):
@@ -260,7 +260,7 @@ def _walk(source: Path, plan: Plan, left_out: Path | None) -> Iterator[Path]:
                         "a link to a folder of the input, whose pictures are made there"
                     )
                 else:
-                    waiting.append((path, (*way, around)))
+                    waiting.append((path, place, (*way, around)))
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

@@ -49,7 +49,7 @@ from sr_hub.training_record import (
     describe_run,
     legs_before,
     start_of,
-    sums_of_start,
+    sums_of,
     this_machine,
     write_record,
 )
@@ -140,9 +140,11 @@ class _Run:
         self.vgg = find_vgg(config.vgg, config.hub_token) if content else None
         if config.adversarial_steps:
             check_adversarial(config, self.vgg)
+        token = HubOptions(token=config.hub_token)
+        self.start_files = None if config.init is None else find_model(config.init, token)
         self.start, self.fidelity = self._start_weights()
-        self.before, self.begun_from = legs_before(config), start_of(config)
-        self.start_sums = sums_of_start(config)
+        self.before, self.begun_from = legs_before(config), start_of(config, self.start_files)
+        self.start_sums = [] if self.start_files is None else sums_of(self.start_files)
         self.seconds_before = 0.0
         self.spent = {"pixel": 0.0, "adversarial": 0.0}  # seconds in each phase's loop
         self.stop = False
@@ -150,7 +152,7 @@ class _Run:
     def _start_weights(self) -> tuple[SRGenerator, SRGenerator | None]:
         """The generator to begin with, and the pixel-loss end of its family that phase 2 alone is to keep."""
         config = self.config
-        if config.init is None:
+        if config.init is None or self.start_files is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(config.seed)
                 start = SRGenerator(scale=config.scale, features=config.features, blocks=config.blocks)
@@ -161,9 +163,9 @@ class _Run:
             raise ValueError(f"scale must be that of --init, {start.scale}, got {config.scale}")
         for name in ("features", "blocks"):
             asked, there = getattr(config, name), start.config[name]
-            if asked not in (there, TrainConfig.__dataclass_fields__[name].default):
+            if asked not in (there, getattr(TrainConfig, name)):
                 raise ValueError(f"{name} must be that of --init, {there}, or left out, got {asked}")
-        if find_model(config.init, HubOptions(token=token)).fidelity is None:
+        if self.start_files.fidelity is None:
             return start, start
         return start, SRGenerator.from_pretrained(config.init, fidelity=1.0, token=token)
 

@@ -20,7 +20,7 @@ import torch
 
 from sr_hub.config import TrainConfig
 from sr_hub.hub_files import HubOptions
-from sr_hub.pretrained import BUNDLED, DEFAULT_FIDELITY, find_beside, find_model
+from sr_hub.pretrained import BUNDLED, DEFAULT_FIDELITY, ModelFiles, find_beside, find_model
 
 RECORD_FILE = "training_record.json"
 # Of a run folder:
@@ -139,9 +139,8 @@ def describe_run(
     scores = [line for line in lines if "psnr_y" in line]
     images = "images of the training folder"
     if config.validation:
-        images = Path(
-            os.path.abspath(config.validation)
-        ).name  # a link's own, which tells more than its end's
+        # Of a link its own name, which tells more than that of the folder it leads to.
+        images = Path(os.path.abspath(config.validation)).name
     data = data or Data()
     settings = {name: _portable(name, value) for name, value in config.without_token().items()}
     return Leg(
@@ -161,13 +160,13 @@ def describe_run(
     )
 
 
-def start_of(config: TrainConfig) -> Start | None:
-    """What ``--init`` names, as it is now; None for new weights."""
+def start_of(config: TrainConfig, files: ModelFiles | None = None) -> Start | None:
+    """What ``--init`` names, as it is now or as it lies in ``files``; None for new weights."""
     if config.init is None:
         return None
     name = str(_portable("init", config.init))
     try:
-        files = find_model(config.init, HubOptions(token=config.hub_token))
+        files = files or find_model(config.init, HubOptions(token=config.hub_token))
     except FileNotFoundError:  # of a run of old, told of now
         return Start(name, False, config.init_fidelity, None)
     local = Path(config.init).exists() or files.weights.is_relative_to(BUNDLED)
@@ -177,11 +176,8 @@ def start_of(config: TrainConfig) -> Start | None:
     return Start(name, not local, fidelity, sha256_of(files.weights))
 
 
-def sums_of_start(config: TrainConfig) -> list[str]:
-    """SHA-256 of each weights file of the model that ``--init`` names; none for new weights."""
-    if config.init is None:
-        return []
-    files = find_model(config.init, HubOptions(token=config.hub_token))
+def sums_of(files: ModelFiles) -> list[str]:
+    """SHA-256 of each of a model's weights files."""
     return [sha256_of(path) for path in (files.weights, files.fidelity) if path is not None]
 
 
