@@ -1,6 +1,6 @@
 """Draws pictures of overlapping shapes in the colours of photos, to be learnt beside the photos.
 
-    python examples/shapes.py photos/ photos/shapes --count 600
+    python examples/drawn/shapes.py photos/ photos/shapes --count 600
 
 Photos of landscapes hold few of the long, sharp contours that drawings, insects' wings and writing are made
 of. Shapes of all sizes that hide one another, many small and few large ones, have them: "dead leaves" (Lee,
@@ -14,10 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numbered import photos_of, save
 from PIL import Image, ImageDraw, ImageFilter
-from tqdm import tqdm
-
-from sr_hub.data import list_images
 
 SIDE, FINER = 480, 3  # pixels; how many times as large they are drawn
 Color = tuple[int, ...]
@@ -142,15 +140,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0, help="of the first picture; the next have the next")
     arguments = parser.parse_args()
-    photos = [path for path in list_images(arguments.photos) if arguments.out not in path.parents]
-    if not photos:
-        parser.error(f"expected pictures in {arguments.photos}, found none")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for seed in tqdm(range(arguments.seed, arguments.seed + arguments.count), unit="picture"):
-        target = arguments.out / f"shapes-{seed:05d}.png"
-        temporary = target.with_name(target.name + ".tmp")
-        draw(photos, seed).save(temporary, format="PNG")
-        temporary.replace(target)
+    photos = photos_of(parser, arguments.photos, arguments.out)
+    seeds = range(arguments.seed, arguments.seed + arguments.count)
+    save(arguments.out, "shapes", seeds, lambda seed: draw(photos, seed))
 
 
 if __name__ == "__main__":
