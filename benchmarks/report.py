@@ -197,7 +197,7 @@ def plot_scaling(points: Sequence[dict[str, Any]], path: Path) -> None:
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
     axes[2].axhline(0.85, color="tab:grey", linestyle=":", linewidth=1)
-    axes[2].legend(fontsize=7, loc="lower right")
+    axes[2].legend(fontsize=7, loc="best")
     _save(figure, path)
 
 
