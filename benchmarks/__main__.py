@@ -40,10 +40,10 @@ SCORES = {"scores": PUBLISHED, "scores-photo": "photo, seed 0"}
 def main(arguments: list[str] | None = None) -> int:
     """Runs the parts asked for and writes their results."""
     options = _parser().parse_args(arguments)
-    readme = None if options.readme is None else options.readme.read_text(encoding="utf-8")
-    if readme is not None:
+    if options.readme is not None:
+        text = options.readme.read_text(encoding="utf-8")
         for name in ("benchmark", *SCORES):
-            insert_between_markers(readme, name, "")  # before the work, as it may take minutes
+            insert_between_markers(text, name, "")  # before the work, as it may take minutes
     options.out.mkdir(parents=True, exist_ok=True)
     content: dict[str, Any] = {"machine": describe()}
     results: list[Result] = []
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
             content["workers"] = measure_workers(folder)
         if "quality" in options.parts:
             results = _compare(options, folder, content)
-    _write(options, content, results, readme)
+    _write(options, content, results)
     return 0
 
 
@@ -108,9 +108,7 @@ def _degraded(pairs: list[Pair], degradation: str, folder: Path) -> list[Pair]:
     return made
 
 
-def _write(
-    options: argparse.Namespace, content: dict[str, Any], results: list[Result], readme: str | None
-) -> None:
+def _write(options: argparse.Namespace, content: dict[str, Any], results: list[Result]) -> None:
     if set(options.parts) != {"scores"}:
         markdown = as_markdown(content, results)
         (options.out / "benchmark.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -120,7 +118,8 @@ def _write(
         plot_front(results, options.out / "quality_time.png")
     if content.get("scaling"):
         plot_scaling(content["scaling"], options.out / "scaling.png")
-    if readme is not None:
+    if options.readme is not None:
+        readme = options.readme.read_text(encoding="utf-8")  # as it is after the work
         if results:
             readme = insert_between_markers(readme, "benchmark", as_short_markdown(content, results))
         options.readme.write_text(insert_scores(readme, options.out), encoding="utf-8")

@@ -171,9 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/results"), metavar="FOLDER")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="put the table between its markers")
     options = parser.parse_args(arguments)
-    text = None if options.markdown is None else options.markdown.read_text(encoding="utf-8")
-    if text is not None:
-        insert_between_markers(text, MARKER, "")  # before the work, as it takes minutes
+    if options.markdown is not None:  # before the work, as it takes minutes
+        insert_between_markers(options.markdown.read_text(encoding="utf-8"), MARKER, "")
     pairs = find_pairs(options.data, SCALE, use_lr=False)[3::8]
     if not pairs:
         raise ValueError(f"{options.data} must hold at least 4 pictures")
@@ -194,7 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = as_table(results)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "damages.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    if text is not None:
+    if options.markdown is not None:
+        text = options.markdown.read_text(encoding="utf-8")  # as it is now
         options.markdown.write_text(insert_between_markers(text, MARKER, table), encoding="utf-8")
     print(table)
     return 0

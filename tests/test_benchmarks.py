@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,9 @@ def test_a_missing_picture_is_told(tmp_path: Path) -> None:
     worker.close()
 
 
-def test_the_command_writes_json_tables_and_pictures(data: Path, tmp_path: Path) -> None:
+def test_the_command_writes_json_tables_and_pictures(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     SRGenerator(features=4, blocks=1).save_pretrained(tmp_path / "model")
     readme = tmp_path / "README.md"
@@ -95,6 +98,12 @@ def test_the_command_writes_json_tables_and_pictures(data: Path, tmp_path: Path)
     out = tmp_path / "out"
     arguments = ["--data", str(data), "--model", str(tmp_path / "model"), "--no-peers", "--rounds", "1"]
     arguments += ["--out", str(out), "--readme", str(readme), "--largest-side", "64"]
+
+    def compare_while_the_readme_is_edited(*arguments: Any, **settings: Any) -> list[Result]:
+        readme.write_text(readme.read_text().replace("after\n", "edited\n"))
+        return compare(*arguments, **settings)
+
+    monkeypatch.setattr(command, "compare", compare_while_the_readme_is_edited)
     assert command.main([*arguments, "--parts", "quality", "scaling"]) == 0
     content = json.loads((out / "benchmark.json").read_text())
     names = [result["name"] for result in content["quality"]]
@@ -108,7 +117,7 @@ def test_the_command_writes_json_tables_and_pictures(data: Path, tmp_path: Path)
     assert point["seconds_per_megapixel"] == pytest.approx(point["seconds"] / 0.004096)
     assert content["machine"]["torch"] == torch.__version__
     text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert text.startswith("before\n") and text.endswith("edited\n") and "old" not in text
     assert f"torch {torch.__version__}" in text and f"| {ours[0]} | " in text
     assert report.quality_table([]).splitlines()[0] in (out / "benchmark.md").read_text()
     for name in ("quality_time.png", "scaling.png"):

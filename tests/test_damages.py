@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 
 from benchmarks import damages
 from benchmarks.damages import DAMAGES, VGG19Distance, as_table, damaged
-from benchmarks.quality import Result
+from benchmarks.quality import Result, compare
 from sr_hub.evaluation import Pair
 from sr_hub.generator import SRGenerator
 from sr_hub.losses import VGG19Features
@@ -92,7 +93,12 @@ def test_old_pictures_are_damaged_most(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_measures_every_eighth_picture(
-    pictures: Path, vgg: Path, lpips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: Path,
+    vgg: Path,
+    lpips: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.manual_seed(0)
     ends = [SRGenerator(features=4, blocks=1) for _ in range(2)]
@@ -101,6 +107,12 @@ def test_the_command_measures_every_eighth_picture(
     page.write_text("before\n<!-- damages:start -->\nold\n<!-- damages:end -->\nafter\n")
     arguments = ["--data", pictures, "--lpips", lpips, "--vgg", vgg, "--model", tmp_path / "mine"]
     arguments += ["--no-peers", "--out", tmp_path / "out", "--markdown", page]
+
+    def compare_while_the_page_is_edited(*arguments: Any, **settings: Any) -> list[Result]:
+        page.write_text(page.read_text().replace("after\n", "edited\n"))
+        return compare(*arguments, **settings)
+
+    monkeypatch.setattr(damages, "compare", compare_while_the_page_is_edited)
     assert damages.main([str(argument) for argument in arguments]) == 0
     content = json.loads((tmp_path / "out" / "damages.json").read_text())
     assert content["pictures"] == ["03.png", "11.png"] and list(content["quality"]) == list(DAMAGES)
@@ -109,7 +121,7 @@ def test_the_command_measures_every_eighth_picture(
         assert [result["name"] for result in results] == [*names, "bicubic (Pillow)"]
         assert all(result["error"] is None and result["vgg19"] > 0 for result in results)
     table = capsys.readouterr().out
-    assert page.read_text() == f"before\n<!-- damages:start -->\n{table}<!-- damages:end -->\nafter\n"
+    assert page.read_text() == f"before\n<!-- damages:start -->\n{table}<!-- damages:end -->\nedited\n"
     assert table.startswith(
         "| | photo | web | phone | old |\n|---|---|---|---|---|\n| ours: mine, fidelity 1 |"
     )
