@@ -65,8 +65,8 @@ def main() -> None:
         parser.error(f"expected .svg files in {arguments.drawings}, found none")
     if shutil.which("rsvg-convert") is None:
         parser.error("expected the program rsvg-convert (Debian: librsvg2-bin), found none")
-    found = list(islice(drawings(files, arguments.seed), arguments.count))
-    save(arguments.out, "drawing", range(len(found)), found.__getitem__)
+    pictures = islice(drawings(files, arguments.seed), arguments.count)
+    save(arguments.out, "drawing", enumerate(pictures), arguments.count)
 
 
 if __name__ == "__main__":

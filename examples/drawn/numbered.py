@@ -1,7 +1,7 @@
 """What the programs of this folder share: pictures with numbers, each written whole or not at all."""
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -18,11 +18,11 @@ def photos_of(parser: argparse.ArgumentParser, folder: Path, out: Path) -> list[
     return photos
 
 
-def save(out: Path, name: str, numbers: Iterable[int], draw: Callable[[int], Image.Image]) -> None:
-    """Writes ``out/name-00000.png`` and so on, each to a temporary file that is renamed."""
+def save(out: Path, name: str, pictures: Iterable[tuple[int, Image.Image]], count: int) -> None:
+    """Writes ``out/name-00000.png`` and so on, each once it is drawn, first to a temporary file."""
     out.mkdir(parents=True, exist_ok=True)
-    for number in tqdm(numbers, unit="picture"):
+    for number, picture in tqdm(pictures, total=count, unit="picture"):
         target = out / f"{name}-{number:05d}.png"
         temporary = target.with_name(target.name + ".tmp")
-        draw(number).save(temporary, format="PNG")
+        picture.save(temporary, format="PNG")
         temporary.replace(target)

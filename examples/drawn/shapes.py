@@ -142,7 +142,7 @@ def main() -> None:
     arguments = parser.parse_args()
     photos = photos_of(parser, arguments.photos, arguments.out)
     seeds = range(arguments.seed, arguments.seed + arguments.count)
-    save(arguments.out, "shapes", seeds, lambda seed: draw(photos, seed))
+    save(arguments.out, "shapes", ((seed, draw(photos, seed)) for seed in seeds), arguments.count)
 
 
 if __name__ == "__main__":

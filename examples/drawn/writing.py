@@ -163,7 +163,12 @@ def main() -> None:
     if not fonts:
         parser.error(f"expected .ttf or .otf files in {', '.join(map(str, arguments.fonts))}, found none")
     seeds = range(arguments.seed, arguments.seed + arguments.count)
-    save(arguments.out, "writing", seeds, lambda seed: Page(photos, fonts, seed).draw())
+    save(
+        arguments.out,
+        "writing",
+        ((seed, Page(photos, fonts, seed).draw()) for seed in seeds),
+        arguments.count,
+    )
 
 
 if __name__ == "__main__":
