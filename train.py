@@ -6,8 +6,9 @@ import os
 import sys
 
 from sr_hub.config import add_arguments, from_arguments
+from sr_hub.journal import NonFiniteLossError
 from sr_hub.publishing import check_before_training, push_after_training
-from sr_hub.training import NonFiniteLossError, train
+from sr_hub.training import train
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Muon: momentum whose step is orthogonalised, for the weights of convolutions."""
+"""What moves a network's weights: Adam, or Muon for the weights of convolutions and Adam for the rest."""
 
 import math
 from collections import defaultdict
@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from sr_hub.checkpoint import flatten_optimizer, restore_optimizer
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
@@ -83,3 +85,64 @@ def split_weights(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
             is_matrix = weight.ndim >= 2 and weight.shape[1] > 3
             (matrices if is_matrix else rest).append(weight)
     return matrices, rest
+
+
+class Optimizers:
+    """What moves one network's weights: Adam alone, or Muon for its kernels and Adam for the rest.
+
+    Args:
+        model: The network.
+        kind: ``"muon"`` or ``"adam"``.
+        learning_rate: Peak step size; with Muon, Adam's share takes an eighth of it.
+    """
+
+    def __init__(self, model: nn.Module, kind: str, learning_rate: float) -> None:
+        device = next(model.parameters()).device
+
+        def adam(parameters: Iterable[Tensor], rate: float) -> torch.optim.Adam:
+            return torch.optim.Adam(
+                parameters, _rate(rate, device), betas=(0.9, 0.99), capturable=device.type == "cuda"
+            )
+
+        if kind == "muon":
+            matrices, rest = split_weights(model)
+            self.all: list[torch.optim.Optimizer] = [adam(rest, learning_rate / 8)]
+            self.peaks = [learning_rate / 8]
+            if matrices:  # which the narrowest networks have none of
+                self.all.insert(0, Muon(matrices, _rate(learning_rate, device)))
+                self.peaks.insert(0, learning_rate)
+        else:
+            self.all = [adam(model.parameters(), learning_rate)]
+            self.peaks = [learning_rate]
+
+    def set_rate(self, rate: float) -> None:
+        """Sets the step sizes to ``rate`` times their peaks."""
+        for optimizer, peak in zip(self.all, self.peaks, strict=True):
+            group = optimizer.param_groups[0]
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(peak * rate)
+            else:
+                group["lr"] = peak * rate
+
+    def step(self) -> None:
+        """Moves every weight that has a gradient."""
+        for optimizer in self.all:
+            optimizer.step()
+
+    def state(self, prefix: str) -> dict[str, Tensor]:
+        """All state tensors by names that begin with ``prefix``."""
+        return {
+            name: value
+            for index, optimizer in enumerate(self.all)
+            for name, value in flatten_optimizer(optimizer, f"{prefix}{index}").items()
+        }
+
+    def load(self, tensors: dict[str, Tensor], prefix: str) -> None:
+        """Puts back what ``state`` gave."""
+        for index, optimizer in enumerate(self.all):
+            restore_optimizer(optimizer, tensors, f"{prefix}{index}")
+
+
+def _rate(value: float, device: torch.device) -> float | Tensor:
+    """A step size: in a tensor on a GPU, where a `StepGraph` must see it change."""
+    return torch.tensor(value, device=device) if device.type == "cuda" else value

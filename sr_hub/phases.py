@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from sr_hub.checkpoint import flatten_optimizer, restore_optimizer
 from sr_hub.config import TrainConfig
 from sr_hub.data import SHIFTS, Batch
 from sr_hub.discriminator import Discriminator
@@ -26,7 +25,7 @@ from sr_hub.losses import (
     pixel_loss,
 )
 from sr_hub.metrics import LPIPS
-from sr_hub.optimizers import Muon, split_weights
+from sr_hub.optimizers import Optimizers
 from sr_hub.step_graph import StepGraph
 
 M = TypeVar("M", bound=nn.Module)
@@ -48,62 +47,6 @@ class Phase(Protocol):
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Puts back what ``state`` gave."""
         ...
-
-
-class Optimizers:
-    """What moves one network's weights: Adam alone, or Muon for its kernels and Adam for the rest.
-
-    Args:
-        model: The network.
-        kind: ``"muon"`` or ``"adam"``.
-        learning_rate: Peak step size; with Muon, Adam's share takes an eighth of it.
-    """
-
-    def __init__(self, model: nn.Module, kind: str, learning_rate: float) -> None:
-        device = next(model.parameters()).device
-
-        def adam(parameters: Iterable[Tensor], rate: float) -> torch.optim.Adam:
-            return torch.optim.Adam(
-                parameters, _rate(rate, device), betas=(0.9, 0.99), capturable=device.type == "cuda"
-            )
-
-        if kind == "muon":
-            matrices, rest = split_weights(model)
-            self.all: list[torch.optim.Optimizer] = [adam(rest, learning_rate / 8)]
-            self.peaks = [learning_rate / 8]
-            if matrices:  # which the narrowest networks have none of
-                self.all.insert(0, Muon(matrices, _rate(learning_rate, device)))
-                self.peaks.insert(0, learning_rate)
-        else:
-            self.all = [adam(model.parameters(), learning_rate)]
-            self.peaks = [learning_rate]
-
-    def set_rate(self, rate: float) -> None:
-        """Sets the step sizes to ``rate`` times their peaks."""
-        for optimizer, peak in zip(self.all, self.peaks, strict=True):
-            group = optimizer.param_groups[0]
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(peak * rate)
-            else:
-                group["lr"] = peak * rate
-
-    def step(self) -> None:
-        """Moves every weight that has a gradient."""
-        for optimizer in self.all:
-            optimizer.step()
-
-    def state(self, prefix: str) -> dict[str, Tensor]:
-        """All state tensors by names that begin with ``prefix``."""
-        return {
-            name: value
-            for index, optimizer in enumerate(self.all)
-            for name, value in flatten_optimizer(optimizer, f"{prefix}{index}").items()
-        }
-
-    def load(self, tensors: dict[str, Tensor], prefix: str) -> None:
-        """Puts back what ``state`` gave."""
-        for index, optimizer in enumerate(self.all):
-            restore_optimizer(optimizer, tensors, f"{prefix}{index}")
 
 
 class _Averaged(ABC):
@@ -132,7 +75,7 @@ class _Averaged(ABC):
 
     @property
     @abstractmethod
-    def all_optimizers(self) -> "list[Optimizers]":
+    def all_optimizers(self) -> list[Optimizers]:
         """What moves the weights of this phase's networks."""
 
     @abstractmethod
@@ -153,7 +96,7 @@ class _Averaged(ABC):
         for name, average in self.ema.named_parameters():
             average.lerp_(current[name], self.newest)
 
-    def descend(self, loss: Tensor, model: nn.Module, optimizers: "Optimizers") -> None:
+    def descend(self, loss: Tensor, model: nn.Module, optimizers: Optimizers) -> None:
         model.zero_grad(set_to_none=True)
         loss.backward()
         parameters = [p for p in model.parameters() if p.grad is not None]
@@ -353,11 +296,6 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
 def _beside_others() -> bool:
     """Whether this process trains together with others."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def _rate(value: float, device: torch.device) -> float | Tensor:
-    """A step size: in a tensor on a GPU, where a `StepGraph` must see it change."""
-    return torch.tensor(value, device=device) if device.type == "cuda" else value
 
 
 def _placed(module: M, device: torch.device) -> M:

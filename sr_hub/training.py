@@ -1,6 +1,5 @@
 """The training loop: both phases, resumed exactly, with validation beside bicubic."""
 
-import json
 import logging
 import math
 import shutil
@@ -22,9 +21,10 @@ from sr_hub.config import TrainConfig
 from sr_hub.curves import plot_curves
 from sr_hub.data import Batch, Crops, is_usable, list_images, smallest_side
 from sr_hub.degradations import DEGRADATIONS
-from sr_hub.evaluation import Pair, evaluate, find_pairs, hold_out, least_side, load_samples
+from sr_hub.evaluation import Pair, find_pairs, hold_out, least_side, load_samples
 from sr_hub.generator import SRGenerator, save_weights
 from sr_hub.hub_files import HubOptions
+from sr_hub.journal import Journal
 from sr_hub.losses import find_vgg
 from sr_hub.model_card import PICTURE_FILE, CardOptions, write_card
 from sr_hub.phases import AdversarialPhase, Phase, PixelPhase, check_adversarial
@@ -40,7 +40,6 @@ from sr_hub.run_folder import (
     sheets,
     trim_metrics,
 )
-from sr_hub.sheet import CentreCrops, save_sheet
 from sr_hub.training_record import (
     METRICS_FILE,
     RECORD_FILE,
@@ -58,10 +57,6 @@ from sr_hub.whole_files import sole_user
 logger = logging.getLogger(__name__)
 
 
-class NonFiniteLossError(RuntimeError):
-    """A loss became NaN or infinite; the message names it and the step."""
-
-
 def train(config: TrainConfig) -> Path | None:
     """Runs both phases, or what is left of them, and writes the model.
 
@@ -76,7 +71,7 @@ def train(config: TrainConfig) -> Path | None:
         FileNotFoundError: If a folder or file that the settings name is missing.
         ValueError: If the settings contradict the run folder or cannot work, or no image can be used.
         BlockingIOError: If another training is at work in the run folder.
-        NonFiniteLossError: If a loss is not finite.
+        sr_hub.journal.NonFiniteLossError: If a loss is not finite.
     """
     with _processes() as (rank, world_size):
         return _Run(config, rank, world_size).train()
@@ -201,6 +196,14 @@ class _Run:
         (self.folder / "sheets").mkdir(parents=True, exist_ok=True)
         with sole_user(self.folder / ".lock") if self.rank == 0 else nullcontext():
             self._open_folder()
+            self.journal = Journal(
+                self.config,
+                self.validation,
+                self.device,
+                self._seconds,
+                rank=self.rank,
+                world_size=self.world_size,
+            )
             return self._train()
 
     def _train(self) -> Path | None:
@@ -293,11 +296,11 @@ class _Run:
                 stopping = self._should_stop()
                 saving = last or stopping or (step + 1) % config.checkpoint_every == 0
                 if saving or (step + 1) % config.log_every == 0:
-                    values = self._log(name, step + 1, pending, rate)
+                    values = self.journal.losses(name, step + 1, pending, rate)
                     pending = []
                     bar.set_postfix({key: f"{value:.4g}" for key, value in values.items()})
                 if last or (config.validate_every and (step + 1) % config.validate_every == 0):
-                    self._validate(name, step + 1, phase.ema)
+                    self.journal.validate(name, step + 1, phase.ema)
                 if saving and self.rank == 0:
                     clocks = {"spent": self.spent, "seconds": self._seconds()}
                     names = {"name": f"{name}-{step + 1}", "start": self.start_sums}
@@ -349,52 +352,6 @@ class _Run:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _log(self, name: str, step: int, pending: list[dict[str, Tensor]], rate: float) -> dict[str, float]:
-        """Writes the mean of the losses since the last line, and checks each of them."""
-        keys = list(pending[0])
-        table = torch.stack([torch.stack([losses[key].float() for key in keys]) for losses in pending])
-        if self.world_size > 1:
-            dist.all_reduce(table)
-            table /= self.world_size
-        table = table.cpu()
-        for index, row in enumerate(table):
-            for key, value in zip(keys, row.tolist(), strict=True):
-                if not math.isfinite(value):
-                    bad = step - len(pending) + index + 1
-                    raise NonFiniteLossError(
-                        f"{key} must be finite, got {value} at step {bad} of the {name} phase; the last "
-                        f"checkpoint is from before. Try a lower learning rate or --clip-gradient 1"
-                    )
-        means = dict(zip(keys, table.mean(0).tolist(), strict=True))
-        self._write(name, step, {"rate": rate, **means})
-        return means
-
-    def _write(self, name: str, step: int, values: dict[str, float]) -> None:
-        """Adds a line to ``metrics.jsonl``; an infinite PSNR, of an image hit exactly, is null."""
-        if self.rank:
-            return
-        numbers = {key: None if value == math.inf else value for key, value in values.items()}
-        line = {"phase": name, "step": step, "seconds": round(self._seconds(), 1), **numbers}
-        with (self.folder / METRICS_FILE).open("a") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
-        if self.config.tensorboard:
-            for key, value in values.items():
-                self.board.add_scalar(f"{name}/{key}", value, step)
-
-    def _validate(self, name: str, step: int, ema: SRGenerator) -> None:
-        if self.rank:
-            return
-        crops = CentreCrops()
-        scores = evaluate(ema, self.validation, self.config.scale, device=self.device, observers=[crops])
-        sheet = self.folder / "sheets" / f"{name}-{step:06d}.png"
-        try:
-            save_sheet(sheet, crops.rows)
-        except OSError as error:  # of a full disk, which does not say for which file
-            raise OSError(f"{sheet} cannot be written: {error}") from error
-        sr, bicubic = scores.sr.psnr_y, scores.bicubic.psnr_y
-        self._write(name, step, {"psnr_y": sr, "psnr_y_bicubic": bicubic})
-        tqdm.write(f"{name} {step}: PSNR-Y {sr:.2f} dB, bicubic {bicubic:.2f} dB")
-
     def _open_folder(self) -> None:
         """Writes the settings into the run folder."""
         if self.rank == 0:
@@ -402,10 +359,6 @@ class _Run:
                 for sheet in sheets(self.folder):
                     sheet.unlink()
             self.config.save(self.folder / SETTINGS_FILE)
-        if self.config.tensorboard and self.rank == 0:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(self.folder)
 
     def _save_end(self, name: str, generator: SRGenerator) -> None:
         save_weights(generator, self.folder / f"{name}.safetensors")

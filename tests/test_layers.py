@@ -18,9 +18,9 @@ LAYERS = (
     | {"page_pictures"}
     | {"fused", "allocator"}
     | {"whole_files", "row_resize", "memory", "strip_writers", "png_chunks"}
-    | {"discriminator", "losses", "optimizers", "expansion", "config", "checkpoint", "curves", "step_graph"}
+    | {"discriminator", "losses", "expansion", "config", "checkpoint", "curves", "step_graph"}
     | {"loopback_hub"},
-    {"training_record"},
+    {"training_record", "optimizers"},
     {"model_card"},
     {"publishing", "run_folder"},
     {"images", "degradations", "generator"},
@@ -34,6 +34,7 @@ LAYERS = (
     {"page_loupe", "page_api", "page_batch"},
     {"page_photo"},
     {"page"},
+    {"journal"},
     {"training"},
     {
         "cli_card",

@@ -25,12 +25,13 @@ from safetensors.torch import load_file, save_file
 
 from sr_hub import SRGenerator, training
 from sr_hub.config import TrainConfig
+from sr_hub.journal import NonFiniteLossError
 from sr_hub.loopback_hub import LoopbackHub
 from sr_hub.losses import VGG19Features
 from sr_hub.model_card import CardOptions
 from sr_hub.publishing import PushOptions, check_before_training, push_folder
 from sr_hub.run_folder import sheets
-from sr_hub.training import NonFiniteLossError, learning_rate_factor, train
+from sr_hub.training import learning_rate_factor, train
 from sr_hub.training_record import read_record
 from sr_hub.whole_files import sole_user
 
