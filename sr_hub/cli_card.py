@@ -16,6 +16,7 @@ from sr_hub.data import Crops, list_images, smallest_side
 from sr_hub.generator import SRGenerator
 from sr_hub.inference import choose_dtype, upscale
 from sr_hub.licenses import check_license
+from sr_hub.measuring import check_scores
 from sr_hub.model_card import RESULTS_FOLDER, CardOptions, Speed, told_legs, write_card
 from sr_hub.run_folder import apart_from_training
 from sr_hub.training_record import (
@@ -82,6 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise FileNotFoundError(f"no model folder at {folder}")
     if arguments.license is not None:
         check_license(arguments.license)
+    check_scores(folder)
     record = folder / RECORD_FILE
     legs = [_leg_of(path) for path in arguments.runs]
     if not legs and record.is_file():

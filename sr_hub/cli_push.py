@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from sr_hub.generator import SRGenerator
+from sr_hub.measuring import check_scores
 from sr_hub.model_card import CardOptions
 from sr_hub.publishing import PushOptions, push_folder
 
@@ -47,6 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.folder.is_dir():
         raise FileNotFoundError(f"no model folder at {arguments.folder}")
     SRGenerator.from_pretrained(arguments.folder)  # weights that do not load are not pushed
+    check_scores(arguments.folder)
     pushed = push_folder(
         arguments.folder,
         arguments.repo_id,

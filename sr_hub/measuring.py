@@ -1,6 +1,8 @@
 """Scores of a model, given by its name, on a folder of pictures."""
 
+import contextlib
 import datetime
+import json
 import platform
 import sys
 from collections.abc import Callable, Sequence
@@ -15,8 +17,9 @@ from sr_hub.evaluation import Evaluation, Observer, Pair, evaluate, find_pairs, 
 from sr_hub.generator import DEFAULT_FIDELITY, SRGenerator
 from sr_hub.hub_files import HubOptions
 from sr_hub.metrics import LPIPS
+from sr_hub.model_card import RESULTS_FOLDER
 from sr_hub.precision import resolve_precision
-from sr_hub.pretrained import find_model
+from sr_hub.pretrained import FIDELITY_FILE, find_model
 from sr_hub.provenance import hash_weights, program_name
 from sr_hub.tiling import map_tiles
 
@@ -81,6 +84,43 @@ def measure(
         observers=observers,
         settings=settings,
     )
+
+
+def check_scores(folder: Path) -> None:
+    """Checks that the scores in a model's folder were measured on the weights that lie there.
+
+    Those of its ends, that is: the last bits of a blend, and so its hash, may depend on the machine. What is
+    no file of scores is left to the card, which tells what is wrong with it.
+
+    Args:
+        folder: Of the model, with config and weights.
+
+    Raises:
+        OSError: If config or weights are missing.
+        ValueError: If scores are of other weights, or the weights are broken; names the file.
+    """
+    two_ends = (folder / FIDELITY_FILE).is_file()
+    ends: dict[float | None, str] = {}
+    for path in sorted((folder / RESULTS_FOLDER).glob("*.json")):
+        measured, fidelity = _measured_on(path)
+        if measured is None or fidelity not in (None, 0, 1):
+            continue
+        if fidelity not in ends and (fidelity is not None) == two_ends:
+            ends[fidelity] = hash_weights(SRGenerator.from_pretrained(folder, fidelity=fidelity))
+        if measured != ends.get(fidelity):
+            raise ValueError(
+                f"{path} must hold scores of the weights in {folder}, got those of others (SHA-256 "
+                f"{measured}): measure again with sr-hub evaluate, or delete it"
+            )
+
+
+def _measured_on(path: Path) -> tuple[str | None, float | None]:
+    """Hash and fidelity that a file of scores names; no hash where it is no such file."""
+    with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError):
+        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        fidelity = settings.get("fidelity")
+        return settings["weights"], None if fidelity is None else float(fidelity)
+    return None, None
 
 
 def _made(pairs: list[Pair]) -> bool:

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 import sr_hub
-from sr_hub import cli_evaluate, measuring
+from sr_hub import cli, cli_evaluate, measuring
 from sr_hub.degradations import bicubic, photo
 from sr_hub.evaluation import evaluate, find_pairs, load_samples
 from sr_hub.generator import DEFAULT_FIDELITY, SRGenerator, save_weights
-from sr_hub.pretrained import FIDELITY_FILE
+from sr_hub.pretrained import BUNDLED, FIDELITY_FILE, bundled_models
 from sr_hub.provenance import hash_weights
 
 
@@ -121,6 +121,51 @@ def test_json_says_what_was_measured_and_by_what(model: Path, data: Path, tmp_pa
     assert settings["weights"] == hash_weights(SRGenerator.from_pretrained(model))  # of the file, in float32
     assert settings["program"] == f"sr_hub {sr_hub.__version__}"
     assert re.fullmatch(r"20\d\d-\d\d-\d\d", settings["date"])
+
+
+def scored(folder: Path, data: Path, *words: object) -> Path:
+    """A model's folder with scores of it in ``results/``."""
+    (folder / "results").mkdir(exist_ok=True)
+    run(folder, "--data", data, *words, "--json", folder / "results" / "s.json")
+    return folder
+
+
+def test_scores_of_other_weights_come_into_no_card(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = scored(shutil.copytree(model, tmp_path / "model"), data)
+    assert cli.main(["card", str(folder)]) == 0
+    card = (folder / "README.md").read_text()
+    torch.manual_seed(1)
+    save_weights(SRGenerator(scale=2, features=8, blocks=2), folder / "model.safetensors")
+    push = ["push", folder, "me/it", "--license", "mit", "--data-statement", "Mine."]
+    for words in (["card", folder], push):
+        assert cli.main([str(word) for word in words]) == 2
+        assert "s.json must hold scores of the weights in" in capsys.readouterr().err
+    assert (folder / "README.md").read_text() == card
+    scored(folder, data)
+    assert cli.main(["card", str(folder)]) == 0
+
+
+def test_scores_of_both_ends_are_told_apart(data: Path, tmp_path: Path) -> None:
+    ends = [SRGenerator(scale=2, features=8, blocks=2) for _ in range(2)]
+    ends[0].save_pretrained(tmp_path, fidelity=ends[1])
+    for fidelity in (0, 0.25, 1):
+        measuring.check_scores(scored(tmp_path, data, "--fidelity", fidelity))
+    scores = json.loads((tmp_path / "results" / "s.json").read_text())
+    scores["settings"]["fidelity"] = "0.0"
+    (tmp_path / "results" / "s.json").write_text(json.dumps(scores))
+    with pytest.raises(ValueError, match="s.json must hold scores of the weights in"):
+        measuring.check_scores(tmp_path)
+    (tmp_path / FIDELITY_FILE).unlink()  # of a model with one end, none has a fidelity
+    with pytest.raises(ValueError, match="s.json must hold scores of the weights in"):
+        measuring.check_scores(tmp_path)
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_scores_of_the_bundled_models_are_of_their_weights(name: str) -> None:
+    measuring.check_scores(BUNDLED / name)
+    assert len(list((BUNDLED / name / "results").glob("*-fidelity-[01].json"))) == 10
 
 
 def test_bf16_is_close_to_fp32_and_named(model: Path, data: Path, tmp_path: Path) -> None:
