@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.text import Annotation
 
 from benchmarks.machine import as_sentence
 from benchmarks.quality import Result
@@ -163,7 +164,21 @@ def plot_front(results: Sequence[Result], path: Path) -> None:
         axis.set_xlabel("seconds per output megapixel")
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
+        _part_labels(axis)
     _save(figure, path)
+
+
+def _part_labels(axis: Axes) -> None:
+    """Moves each label of a point down until it lies over none of those above it."""
+    assert axis.figure is not None
+    pixels = axis.figure.dpi / 72  # of a point, in which labels are moved
+    labels = [text for text in axis.texts if isinstance(text, Annotation)]
+    labels.sort(key=lambda label: -label.get_window_extent().y1)
+    for index, label in enumerate(labels):
+        above = [other.get_window_extent() for other in labels[:index]]
+        while any(label.get_window_extent().overlaps(box) for box in above):
+            x, y = label.xyann
+            label.xyann = (x, y - 1 / pixels)
 
 
 def _line(name: str) -> str:

@@ -1,5 +1,6 @@
 """The benchmark measures what it says, and leaves out nobody who fails."""
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks import __main__ as command
@@ -294,3 +296,17 @@ def test_the_level_of_noise_is_found(deviation: float) -> None:
     noise = torch.randn(1, 1, 240, 240, generator=random) * deviation / 255
     assert noise_level(ramp + noise) == pytest.approx(deviation, rel=0.1)
     assert noise_level(ramp) < 0.01
+
+
+def test_labels_of_points_that_lie_together_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(report, "_save", lambda figure, path: figures.append(figure))
+    names = [f"ours: {model}, fidelity {end}, fp32" for model in ("clean", "photo") for end in (1, 0)]
+    results = [Result(name, 30.0, 0.1, seconds=0.5) for name in [*names, "SPAN", "Other", "Third"]]
+    report.plot_front([*results, Result("bicubic", 20.0, 0.5, seconds=0.01)], tmp_path / "plot.png")
+    for axis in figures[0].axes:
+        boxes = [label.get_window_extent() for label in axis.texts]
+        assert len(boxes) == 8
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
