@@ -34,14 +34,14 @@ class Animation:
 
     Attributes:
         frames: ``(H, W, 4)`` uint8 each, complete: nothing shines through from the frame before.
-        durations: Milliseconds of each.
+        durations: Milliseconds of each; whole ones in GIF and WebP.
         loops: Times it is shown, 0 for ever.
         poster: Whether the first frame is none of the animation: APNG has a picture for programs that show
             stills only.
     """
 
     frames: list[np.ndarray]
-    durations: list[int]
+    durations: list[float]
     loops: int
     poster: bool = False
 
@@ -77,7 +77,7 @@ def read_animation(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
             image.seek(index)
             frame = np.asarray(Image.fromarray(_samples(image)).convert("RGBA"))
             frames.append(np.ascontiguousarray(turn_upright(frame, orientation)))
-            durations.append(round(float(image.info.get("duration", 0))))
+            durations.append(float(image.info.get("duration", 0)))
         poster = count > 1 and bool(getattr(image, "default_image", False))
         return Animation(frames, durations, _loops(image), poster)
 
@@ -104,6 +104,9 @@ def write_animation(picture: Picture, animation: Animation, path: str | os.PathL
     shown = slice(1 if animation.poster else 0, None)
     still = animation.poster and known.name == "PNG"
     kept = animation.frames if still else animation.frames[shown]
+    durations = animation.durations[shown]
+    if known.name != "PNG":
+        durations = [round(duration) for duration in durations]
     first, *rest = (to_pil(Picture(frame)) for frame in kept)
     try:
         with whole_file(path) as file:
@@ -112,7 +115,7 @@ def write_animation(picture: Picture, animation: Animation, path: str | os.PathL
                 format=known.name,
                 save_all=True,
                 append_images=rest,
-                duration=animation.durations[shown],
+                duration=durations,
                 **({"default_image": True} if still else {}),
                 **_loop_option(animation.loops, known.name),
                 **metadata,

@@ -13,6 +13,7 @@ import torch
 
 from sr_hub.config import TrainConfig
 from sr_hub.data import Crops, list_images, smallest_side
+from sr_hub.folders import shown
 from sr_hub.generator import SRGenerator
 from sr_hub.inference import choose_dtype, upscale
 from sr_hub.licenses import check_license
@@ -100,7 +101,7 @@ def run(arguments: argparse.Namespace) -> None:
         data_statement=arguments.data_statement,
         datasets=tuple(arguments.dataset),
     )
-    print(f"card written to {write_card(folder, options)}")
+    print(f"card written to {shown(write_card(folder, options))}")
 
 
 def _leg_of(run_folder: Path) -> Leg:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from sr_hub.folders import shown
 from sr_hub.generator import SRGenerator
 from sr_hub.onnx_export import export_onnx
 from sr_hub.whole_files import check_place
@@ -40,4 +41,4 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.model, fidelity=arguments.fidelity, revision=arguments.revision, token=arguments.token
     )
     difference = export_onnx(generator, out)
-    print(f"{out} ({out.stat().st_size:,} bytes) agrees with torch to {difference:.1g} on three sizes")
+    print(f"{shown(out)} ({out.stat().st_size:,} bytes) agrees with torch to {difference:.1g} on three sizes")

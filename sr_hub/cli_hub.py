@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from sr_hub.folders import shown
 from sr_hub.loopback_hub import DEFAULT_TOKEN, DEFAULT_USER, LoopbackHub
 
 
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"port must lie in 0 to 65535, got {arguments.port}") from error
     with hub:
         repositories = ", ".join(hub.store.names()) or "none yet"
-        print(f"Hub of {hub.user} in {hub.store.folder}; repositories: {repositories}")
+        print(f"Hub of {hub.user} in {shown(hub.store.folder)}; repositories: {repositories}")
         print("In another terminal:")
         print(f"  export HF_ENDPOINT={hub.url} HF_TOKEN={hub.token} HF_HUB_DISABLE_XET=1", flush=True)
         try:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from sr_hub.folders import shown
 from sr_hub.generator import SRGenerator
 from sr_hub.measuring import check_scores
 from sr_hub.model_card import CardOptions
@@ -68,4 +69,4 @@ def run(arguments: argparse.Namespace) -> None:
     )
     print(f"{'pushed to' if pushed.changed else 'nothing changed, no commit made:'} {pushed.url}")
     for file in pushed.files if pushed.changed else ():
-        print(f"  {file}")
+        print(f"  {shown(file)}")

@@ -212,7 +212,7 @@ def _load(arguments: argparse.Namespace) -> tuple[SRGenerator, Model]:
     revision = files.revision or arguments.revision
     generator = SRGenerator.from_pretrained(files.name, fidelity=arguments.fidelity, revision=revision)
     where = f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
-    print(f"model {files.name} on {where}, {str(dtype).removeprefix('torch.')}")
+    print(f"model {shown(files.name)} on {where}, {str(dtype).removeprefix('torch.')}")
     return generator.to(device), Model.of_files(files, arguments.fidelity)
 
 

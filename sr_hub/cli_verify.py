@@ -8,7 +8,15 @@ from pathlib import Path
 from sr_hub.hub_files import HubOptions
 from sr_hub.measuring import measure
 from sr_hub.metrics import LPIPS
-from sr_hub.model_card import CARD_FILE, METRICS, TOLERANCES, Claim, claim_of, claims_in_card
+from sr_hub.model_card import (
+    CARD_FILE,
+    METRICS,
+    TOLERANCES,
+    Claim,
+    claim_of,
+    claims_in_card,
+    is_rendered,
+)
 from sr_hub.pretrained import find_beside
 
 
@@ -92,6 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
     unmeasured = [row for row in rows if row.measured is None]
     if unmeasured:
         print(f"{len(unmeasured)} LPIPS scores not checked: they need --lpips FILE")
+    if not is_rendered(text):
+        print("the card was edited by hand: the scores of its metadata were checked, its text was not")
     wrong = sum(row.differs for row in rows)
     print(f"{len(rows) - len(unmeasured) - wrong} scores hold, {wrong} differ")
     return 1 if wrong else 0

@@ -142,9 +142,14 @@ def cannot_keep(picture: Picture, path: str | os.PathLike[str]) -> list[str]:
         lost.append(f"{known.name} holds no colour profile, EXIF or XMP: they are dropped")
     if known.name != "PNG" and other_than_srgb(picture.png_color):
         lost.append(f"{known.name} holds no colour chunks of PNG: the colours are taken for sRGB")
-    if _too_large(picture, known):
-        lost.append(f"{' and '.join(_too_large(picture, known))} too large for {known.name}: dropped")
+    if too_large := too_large_for(picture, path):
+        lost.append(f"{' and '.join(too_large)} too large for {known.name}: dropped")
     return lost
+
+
+def too_large_for(picture: Picture, path: str | os.PathLike[str]) -> list[str]:
+    """The fields of the picture, of ``exif``, ``xmp`` and ``dpi``, that no file of this name can hold."""
+    return _too_large(picture, writable_format(path))
 
 
 def write_picture(picture: Picture, path: str | os.PathLike[str], *, quality: int | None = None) -> None:

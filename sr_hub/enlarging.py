@@ -5,14 +5,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from sr_hub.animation import ANIMATED, Animation, is_animated, read_animation, write_animation
-from sr_hub.consistency import Consistent, share_consistent
-from sr_hub.encoding import cannot_keep, write_picture, write_strips
+from sr_hub.consistency import Consistent, given_back
+from sr_hub.encoding import cannot_keep, too_large_for, write_picture, write_strips
 from sr_hub.ensemble import DihedralEnsemble
 from sr_hub.fitting import (
     FRAME_BYTES,
@@ -185,7 +186,7 @@ class Enlarger:
         frames = 1 if loaded.animation is None else len(loaded.animation.frames)
         check_result(job.target, size, frames, self.limits.memory)
         said = [*source.notices, *notices, *cannot_keep(source.described_as(*size), job.target)]
-        picture = self._described(source, size, loaded.content)
+        picture = self._described(source, size, loaded.content, job, said)
         shape = (*size, source.pixels.shape[2])
         try:
             consistent = None
@@ -239,16 +240,24 @@ class Enlarger:
         note_done(job, made.content, self.key)
         return made.outcome
 
-    def _described(self, source: Picture, size: tuple[int, int], content: str) -> Picture:
+    def _described(
+        self, source: Picture, size: tuple[int, int], content: str, job: Job, said: list[str]
+    ) -> Picture:
         if self.settings.strip:
             return source
         picture = source.described_as(*size)
         if not self.settings.provenance:
             return picture
         height, width = source.pixels.shape[:2]
-        return add_provenance(
+        full = add_provenance(
             picture, {**self._facts, "input_sha256": content, "input_size": [width, height]}
         )
+        kept: dict[str, Any] = {}  # what the input says comes before what is said of it
+        for name in too_large_for(full, job.target):
+            if getattr(picture, name) and name not in too_large_for(picture, job.target):
+                kept[name] = getattr(picture, name)
+                said.append(f"{name} has no room for the provenance, which is left out there")
+        return replace(full, **kept)
 
     def _strips(
         self, pixels: np.ndarray | Rows, size: tuple[int, int], progress: Progress | None, said: list[str]
@@ -296,11 +305,7 @@ class Enlarger:
             return None
         if sr.shape[0] != lr.shape[0] * self._scale or sr.shape[1] != lr.shape[1] * self._scale:
             return None
-        full = float(np.iinfo(lr.dtype).max) if lr.dtype.kind == "u" else 1.0
-        small, large = (
-            torch.from_numpy(array.astype(np.float32) / full).permute(2, 0, 1) for array in (lr, sr)
-        )
-        return share_consistent(small[None], large[None], self._scale)
+        return given_back(lr, sr)
 
 
 def _joined(strips: Iterator[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

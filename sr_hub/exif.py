@@ -42,7 +42,7 @@ def read_dpi(image: Image.Image) -> tuple[float, float] | None:
                 return None
         except Exception:  # an EXIF block of the wild, which says nothing then
             return None
-    if not isinstance(dpi, tuple) or not all(0 < value < _LARGEST_DPI for value in dpi):
+    if not isinstance(dpi, tuple) or len(dpi) != 2 or not all(0 < value < _LARGEST_DPI for value in dpi):
         return None
     return float(dpi[0]), float(dpi[1])
 

@@ -65,6 +65,8 @@ def plan_file(source: Path, target: Path) -> Plan:
     """
     if not source.exists():
         raise ImageError(f"{source}: expected a picture or folder, got no such file")
+    if not source.is_file():
+        raise ImageError(f"{source}: expected an image file, got a pipe or device")
     if target.is_dir() or not target.suffix:
         target = target / target_name(source)
     elif not target.parent.is_dir():

@@ -245,14 +245,16 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
         if files.fidelity is None and fidelity is not None:
             raise ValueError(f"{name} has one end only (no {FIDELITY_FILE}): fidelity cannot be chosen")
         config = read_config(files, _LIMITS)
-        expected = cls._expected_weights(config)
+        with torch.device("cpu"):
+            expected = cls._expected_weights(config)
         kept = None if dtype == "auto" else dtype
         weights = read_weights(files.weights, expected, kept)
         if files.fidelity is not None:
             share = DEFAULT_FIDELITY if fidelity is None else fidelity
             ends = read_weights(files.fidelity, expected, weights["head.weight"].dtype)
             weights = {key: torch.lerp(weights[key], ends[key], share) for key in weights}
-        generator = cls(**config)  # only now, as a hostile config may ask for any amount of memory
+        with torch.device("cpu"):  # whatever torch's default is
+            generator = cls(**config)  # only now, as a hostile config may ask for any amount of memory
         generator.to(weights["head.weight"].dtype).load_state_dict(weights)
         return generator.eval()
 

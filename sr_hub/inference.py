@@ -169,6 +169,7 @@ def _check_generator(generator: torch.nn.Module) -> None:
 
 
 def _check_array(array: np.ndarray) -> np.ndarray:
+    array = np.asarray(array)  # of subclasses, such as np.matrix, which is never three-dimensional
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
         raise ValueError(f"image must have shape (H, W) or (H, W, 1 to 4), got {array.shape}")
     if array.size == 0:
@@ -228,8 +229,8 @@ def _upscale_tensor(
     precision: Precision,
     progress: Progress | None,
 ) -> torch.Tensor:
-    if not image.is_floating_point():
-        raise TypeError(f"image must be a float tensor, got {image.dtype}")
+    if not image.is_floating_point() or image.itemsize < 2:
+        raise TypeError(f"image must be a float tensor of at least 16 bits, got {image.dtype}")
     if image.ndim not in (3, 4) or image.shape[-3] != 3 or image.numel() == 0:
         raise ValueError(f"image must have shape (3, H, W) or (N, 3, H, W), got {tuple(image.shape)}")
     low, high = (value.item() for value in image.detach().aminmax())

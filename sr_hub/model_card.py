@@ -233,9 +233,12 @@ def claims_in_card(card: str) -> list[Claim]:
             continue
         claim = _claim_of_entry(result)
         claim = claims.setdefault(f"{claim} {result.dataset_args}", claim)
-        claim.sr[result.metric_type] = _number(result, result.metric_value)
         bicubic = (result.metric_args or {}).get("bicubic")
-        claim.bicubic[result.metric_type] = None if bicubic is None else _number(result, bicubic)
+        for scores, value in ((claim.sr, result.metric_value), (claim.bicubic, bicubic)):
+            number = None if value is None and scores is claim.bicubic else _number(result, value)
+            if scores[result.metric_type] not in (None, number):
+                raise _bad_entry(result, f"one value, {scores[result.metric_type]}", number)
+            scores[result.metric_type] = number
     return list(claims.values())
 
 
@@ -391,7 +394,7 @@ def _metadata(name: str, license_: str | None, facts: _Facts, options: CardOptio
         pipeline_tag="image-to-image",
         tags=["super-resolution", "image-upscaling", "pytorch", f"x{facts.config['scale']}"],
         datasets=list(options.datasets) or None,
-        metrics=list(METRICS) if results else None,
+        metrics=[m for m in METRICS if any(m == result.metric_type for result in results)] or None,
         base_model=bases[-1:] or None,  # the nearest, as the Hub draws a tree of them
         model_name=name,
         eval_results=results or None,
@@ -421,8 +424,12 @@ def _score_rows(claims: list[Claim]) -> list[dict[str, str]]:
 
 
 def _score_row(images: str, lr: str, model: str, scores: dict[str, float | None]) -> dict[str, str]:
+    # PSNR is always measured: in the files of scores, as in JSON, there is no number for an infinite one.
+    absent = {"psnr": "infinite"}
     cells = {
-        _FIELDS[metric]: "not measured" if value is None else f"{value:.{_DIGITS[metric]}f}"
+        _FIELDS[metric]: absent.get(metric, "not measured")
+        if value is None
+        else f"{value:.{_DIGITS[metric]}f}"
         for metric, value in scores.items()
     }
     return {"images": images, "lr": lr, "model": model, **cells}

@@ -81,7 +81,7 @@ def push_folder(
         ConnectionError: If the Hub cannot be reached or breaks off; the repository is then as it was before.
     """
     options = options or PushOptions()
-    _check_name(repo_id)
+    _check_name(repo_id, of_whom=True)
     contents = _contents(folder, repo_id, options, card_options or CardOptions())
     api = HfApi(token=options.token or True, library_name="sr_hub")  # True: none at all is told as such
     with one_sentence(f"the push to {repo_id}", repo_id, options.revision):
@@ -162,9 +162,11 @@ def push_after_training(folder: Path, repo_id: str, config: TrainConfig) -> Push
     )
 
 
-def _check_name(repo_id: str) -> None:
+def _check_name(repo_id: str, *, of_whom: bool = False) -> None:
     try:
         validate_repo_id(repo_id)
+        if of_whom and "/" not in repo_id:
+            raise HFValidationError("no user")  # as if it were the library's own
     except HFValidationError as error:
         raise ValueError(
             f"a Hub repository must be user/name of letters, digits, '-', '_' and '.', got {repo_id!r}"

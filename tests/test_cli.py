@@ -2,6 +2,8 @@
 
 import gc
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -125,6 +127,25 @@ def test_a_folder_as_target_keeps_name_and_format(
     assert run(source, tmp_path / target)[0] == 0
     assert tree(tmp_path) == sorted([name, expected])
     assert read_picture(tmp_path / expected).pixels.shape[:2] == (64, 64)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path, run: Run) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    code, _, err = run(tmp_path / "pipe.png", tmp_path / "b.png")
+    assert code == 2 and "pipe.png: expected an image file, got a pipe or device" in err
+
+
+def test_a_model_of_any_name_is_told_on_a_terminal_of_few_letters(tmp_path: Path, model: Path) -> None:
+    folder = shutil.copytree(model, tmp_path / "mod\u00e8le")
+    words = ["upscale", picture(tmp_path / "a.png"), tmp_path / "b.png", "--model", folder]
+    done = subprocess.run(
+        [sys.executable, "-m", "sr_hub", *map(str, words)],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "mod\\xe8le" in done.stdout and (tmp_path / "b.png").exists()
 
 
 def test_what_is_lost_is_said(tmp_path: Path, run: Run) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import HfApi
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from sr_hub import cli
 from sr_hub.animation import read_animation
@@ -217,6 +217,29 @@ def test_provenance_joins_what_stands_in_xmp_and_replaces_its_own(
     assert (read_provenance(tmp_path / "c.png") or {})["settings"]["scale"] == 1
 
 
+@pytest.mark.parametrize("field", ["xmp", "exif"])
+def test_a_full_block_of_jpeg_is_kept_without_provenance(
+    tmp_path: Path, generator: SRGenerator, field: str
+) -> None:
+    if field == "xmp":
+        block = XMP + b" " * (65_000 - len(XMP))
+    else:
+        exif = Image.Exif()
+        exif[ExifTags.Base.Artist], exif[ExifTags.Base.ImageDescription] = "Ann", "d" * 65_440
+        block = exif.tobytes()
+    Image.new("RGB", (6, 5)).save(tmp_path / "a.jpg", **{field: block})
+    said = enlarge(generator, tmp_path / "a.jpg", tmp_path / "b.jpg")
+    assert said == (f"{field} has no room for the provenance, which is left out there",)
+    with Image.open(tmp_path / "b.jpg") as result:
+        if field == "xmp":
+            assert b'dc:title="Title"' in result.info["xmp"] and b"sr_hub" not in result.info["xmp"]
+        else:
+            assert result.getexif()[ExifTags.Base.Artist] == "Ann"
+    assert (read_provenance(tmp_path / "b.jpg") is None) == (field == "xmp")
+    assert enlarge(generator, tmp_path / "a.jpg", tmp_path / "b.png") == ()  # which has room
+    assert read_provenance(tmp_path / "b.png") is not None
+
+
 def test_no_provenance_leaves_no_trace(tmp_path: Path, generator: SRGenerator) -> None:
     enlarge(generator, photo(tmp_path / "a.png"), tmp_path / "b.png", Settings(provenance=False))
     assert read_provenance(tmp_path / "b.png") is None
@@ -350,6 +373,16 @@ def test_all_frames_are_enlarged(tmp_path: Path, generator: SRGenerator, suffix:
     assert "only the first" in enlarge(generator, tmp_path / f"a{suffix}", tmp_path / "c.png")[0]
 
 
+def test_frames_of_a_sixtieth_of_a_second_stay_so(tmp_path: Path, generator: SRGenerator) -> None:
+    frames = [Image.new("RGB", (6, 5), color) for color in ("red", "blue", "lime")]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:], duration=1000 / 60)
+    assert enlarge(generator, tmp_path / "a.png", tmp_path / "b.png", Settings(animated=True)) == ()
+    for name, expected in (("a.png", 1000 / 60), ("b.png", 1000 / 60)):
+        assert read_animation(tmp_path / name).durations == pytest.approx([expected] * 3, abs=1e-6)
+    enlarge(generator, tmp_path / "a.png", tmp_path / "b.webp", Settings(animated=True))
+    assert read_animation(tmp_path / "b.webp").durations == [17, 17, 17]
+
+
 def test_deep_frames_are_rounded_and_said(tmp_path: Path, generator: SRGenerator) -> None:
     frames = [Image.fromarray(np.full((6, 5), value, np.uint16)) for value in (32767, 1000)]
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
@@ -423,6 +456,15 @@ def test_consistency_is_reported_and_reached(tmp_path: Path, generator: SRGenera
     job = Job("a.png", tmp_path / "a.png", tmp_path / "b.png")
     share = enlarger.write(job, enlarger.make(job, enlarger.read(job))).consistent
     assert share is not None and share > 0.95
+
+    cut = np.dstack([smooth, smooth, smooth, np.where(np.arange(32) < 16, 0, 255) + 0 * smooth]).astype(
+        np.uint8
+    )
+    cut[:, :16, :3] = 0  # never seen, and not given back
+    Image.fromarray(cut).save(tmp_path / "cut.png")
+    job = Job("cut.png", tmp_path / "cut.png", tmp_path / "d.png")
+    share = enlarger.write(job, enlarger.make(job, enlarger.read(job))).consistent
+    assert share is not None and share > 0.9
 
 
 def test_every_setting_is_another_result() -> None:

@@ -388,7 +388,12 @@ def test_a_gpu_gives_what_the_cpu_gives(generator: SRGenerator, precision: infer
         (np.zeros((0, 4, 3), np.uint8), ValueError, r"at least one pixel, got shape \(0, 4, 3\)"),
         (np.full((4, 4), 200.0), ValueError, r"in \[0, 1\], got 200 to 200"),
         (np.full((4, 4), np.nan), ValueError, r"in \[0, 1\], got nan"),
-        (torch.zeros(3, 4, 4, dtype=torch.uint8), TypeError, "float tensor, got torch.uint8"),
+        (torch.zeros(3, 4, 4).to(torch.float8_e4m3fn), TypeError, "16 bits, got torch.float8_e4m3fn"),
+        (
+            torch.zeros(3, 4, 4, dtype=torch.uint8),
+            TypeError,
+            "float tensor of at least 16 bits, got torch.uint8",
+        ),
         (torch.zeros(4, 4, 3), ValueError, r"\(3, H, W\) or \(N, 3, H, W\), got \(4, 4, 3\)"),
         (torch.full((3, 4, 4), 1.5), ValueError, r"in \[0, 1\], got 1.5 to 1.5"),
         (torch.zeros(0, 3, 4, 4), ValueError, r"got \(0, 3, 4, 4\)"),

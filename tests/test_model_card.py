@@ -182,7 +182,7 @@ def test_scores_stand_beside_bicubic_and_in_the_index(folder: Path) -> None:
     rows = [line for line in card.splitlines() if line.startswith(("| Set5", "| Own set"))]
     assert rows == [
         "| Own set (5) | as published | bicubic | 28.42 | 0.8104 | not measured |",
-        "| Own set (5) | as published | this model | not measured | 0.8765 | not measured |",
+        "| Own set (5) | as published | this model | infinite | 0.8765 | not measured |",
         "| Set5 (5) | as published | bicubic | 28.42 | 0.8104 | 0.1234 |",
         "| Set5 (5) | as published | this model, fidelity 1 | 30.57 | 0.8765 | 0.1234 |",
         "| Set5 (5) | as published | this model, fidelity 0 | 29.00 | 0.8765 | 0.0678 |",
@@ -287,6 +287,14 @@ def test_scores_of_other_metrics_are_left_out() -> None:
     assert len(claims_in_card(scored_card())) == 1
     for other in ("wer", 5, None, [1], {"a": 1}):
         assert claims_in_card(scored_card(metrics__0__type=other, dataset__args=None)) == []
+
+
+def test_a_second_value_does_not_hide_the_first() -> None:
+    twice = [{"type": "psnr", "value": 30.0, "args": {"bicubic": 28.0}}]
+    assert len(claims_in_card(scored_card(metrics=twice + twice))) == 1
+    for second in ({"value": 39.9}, {"args": {"bicubic": 20.0}}):
+        with pytest.raises(ValueError, match=r"the score psnr on Set5 must have one value, (30|28)\.0, got"):
+            claims_in_card(scored_card(metrics=[*twice, twice[0] | second]))
 
 
 @pytest.mark.parametrize(

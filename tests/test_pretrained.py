@@ -282,6 +282,14 @@ def test_unknown_names(name: str) -> None:
         SRGenerator.from_pretrained(name)
 
 
+def test_a_model_is_read_to_the_cpu_whatever_is_the_default(tmp_path: Path) -> None:
+    tiny().save_pretrained(tmp_path)
+    with torch.device("meta"):
+        weights = SRGenerator.from_pretrained(tmp_path).state_dict()
+    expected = SRGenerator.from_pretrained(tmp_path).state_dict()
+    assert all(value.equal(expected[name]) for name, value in weights.items())
+
+
 def test_config_is_required(tmp_path: Path) -> None:
     tiny().save_pretrained(tmp_path)
     (tmp_path / "config.json").unlink()

@@ -96,6 +96,16 @@ def test_true_claims_hold(model: Path, sets: Path, capsys: pytest.CaptureFixture
     assert "Plain, photo, seed 3, fidelity 0.25" in out and "Paired, as published, bicubic" in out
 
 
+def test_a_card_edited_by_hand_is_said_to_be(
+    model: Path, sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(model, tmp_path / "family")
+    assert "edited by hand" not in run(capsys, "verify", folder, "--data", sets)[1]
+    (folder / "README.md").write_text((folder / "README.md").read_text() + "40 dB on Set5.\n")
+    code, out, _ = run(capsys, "verify", folder, "--data", sets)
+    assert code == 0 and "the card was edited by hand" in out and "8 scores hold" in out
+
+
 def test_bicubic_is_told_once_for_a_set(
     model: Path, sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
