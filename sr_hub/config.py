@@ -136,6 +136,11 @@ class TrainConfig:
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("learning_rate", "adversarial_learning_rate", "discriminator_learning_rate"):
+            if 100 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at most 100, got {getattr(self, name)}")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be below 2^63, got {self.seed}")
         if not 1 <= self.shrink <= 8:
             raise ValueError(f"shrink must lie in [1, 8], got {self.shrink}")
         for name in ("final_learning_rate", "ema_decay"):

@@ -52,7 +52,10 @@ class Journal:
         if config.tensorboard and self.writes:
             from torch.utils.tensorboard import SummaryWriter
 
+            for events in self.folder.glob("events.out.tfevents.*"):
+                events.unlink()  # they tell of steps that are taken again
             self.board = SummaryWriter(self.folder)
+            self._show_metrics()
 
     def losses(
         self, phase: str, step: int, pending: list[dict[str, Tensor]], rate: float
@@ -105,6 +108,20 @@ class Journal:
         self._write(phase, step, {"psnr_y": sr, "psnr_y_bicubic": bicubic})
         tqdm.write(f"{phase} {step}: PSNR-Y {sr:.2f} dB, bicubic {bicubic:.2f} dB")
 
+    def _show_metrics(self) -> None:
+        """Shows on the board what ``metrics.jsonl`` tells of the run until now."""
+        path = self.folder / METRICS_FILE
+        for line in map(json.loads, path.read_text().splitlines() if path.is_file() else ()):
+            phase, step, _ = (line.pop(name) for name in ("phase", "step", "seconds"))
+            self._show(
+                phase, step, {name: math.inf if value is None else value for name, value in line.items()}
+            )
+
+    def _show(self, phase: str, step: int, values: dict[str, float]) -> None:
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(f"{phase}/{name}", value, step)
+
     def _write(self, phase: str, step: int, values: dict[str, float]) -> None:
         """Adds a line to ``metrics.jsonl``; an infinite PSNR, of an image hit exactly, is null."""
         if not self.writes:
@@ -113,6 +130,4 @@ class Journal:
         line = {"phase": phase, "step": step, "seconds": round(self.seconds(), 1), **numbers}
         with (self.folder / METRICS_FILE).open("a") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
-        if self.board is not None:
-            for key, value in values.items():
-                self.board.add_scalar(f"{phase}/{key}", value, step)
+        self._show(phase, step, values)

@@ -435,6 +435,10 @@ def _score_row(images: str, lr: str, model: str, scores: dict[str, float | None]
     return {"images": images, "lr": lr, "model": model, **cells}
 
 
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f} hours" if hours >= 10 else f"{hours:.2g} hours"
+
+
 def _leg_row(leg: Leg) -> dict[str, str | int | None]:
     start = "new weights"
     if leg.start is not None:
@@ -465,7 +469,7 @@ def _leg_row(leg: Leg) -> dict[str, str | int | None]:
         "degradation": _DEGRADATIONS.get(degradation, degradation),
         "steps": ", ".join(f"{steps:,} {phase}" for phase, steps in leg.steps.items()),
         "seed": leg.seed,
-        "time": "not recorded" if leg.hours is None else f"{leg.hours:.2g} hours",
+        "time": "not recorded" if leg.hours is None else _hours(leg.hours),
         "machine": machine,
         "versions": ", ".join(f"{package} {version}" for package, version in leg.versions.items()),
         "validation": validation,

@@ -60,7 +60,11 @@ def sheets(run: Path, phase: str = "*") -> list[Path]:
 
 def own_pictures(run: Path, tree: Path) -> list[Path]:
     """What of a tree of images is no part of it, but was written there by the run: files or a folder."""
-    if tree.resolve() in run.resolve().parents:
+    try:
+        inside = tree.resolve() in run.resolve().parents
+    except RuntimeError as error:  # Python's of a link that leads to itself
+        raise OSError(f"{run} must be a folder, got a link that leads to itself") from error
+    if inside:
         return [run]
     # Either none of it, or the run folder is the tree.
     return [run / "curves.png", run / MODEL_FOLDER / PICTURE_FILE, *sheets(run)]

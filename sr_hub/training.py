@@ -47,9 +47,11 @@ from sr_hub.training_record import (
     Data,
     describe_run,
     legs_before,
+    read_record,
     start_of,
     sums_of,
     this_machine,
+    told_anew,
     write_record,
 )
 from sr_hub.whole_files import sole_user
@@ -196,14 +198,6 @@ class _Run:
         (self.folder / "sheets").mkdir(parents=True, exist_ok=True)
         with sole_user(self.folder / ".lock") if self.rank == 0 else nullcontext():
             self._open_folder()
-            self.journal = Journal(
-                self.config,
-                self.validation,
-                self.device,
-                self._seconds,
-                rank=self.rank,
-                world_size=self.world_size,
-            )
             return self._train()
 
     def _train(self) -> Path | None:
@@ -216,6 +210,14 @@ class _Run:
             self.spent |= found[1].get("spent", {})
         if self.rank == 0:
             trim_metrics(self.folder, done)
+        self.journal = Journal(
+            self.config,
+            self.validation,
+            self.device,
+            self._seconds,
+            rank=self.rank,
+            world_size=self.world_size,
+        )
         with self._signals():
             generator = self.start
             fidelity = self.fidelity
@@ -389,7 +391,11 @@ class _Run:
             machine=this_machine(self.device, self.world_size),
             start=self.begun_from,
         )
-        write_record(folder / RECORD_FILE, [*self.before, leg])
+        record = folder / RECORD_FILE
+        if record.is_file():  # of these very weights: this call has trained nothing
+            leg = told_anew(read_record(record)[-1], leg)
+        write_record(record, [*self.before, leg])
         phase = "adversarial" if self.config.adversarial_steps else "pixel"
-        shutil.copyfile(sheets(self.folder, phase)[-1], folder / PICTURE_FILE)
+        if found := sheets(self.folder, phase):
+            shutil.copyfile(found[-1], folder / PICTURE_FILE)
         write_card(folder, CardOptions(name=self.folder.resolve().name), keep_edited=True)

@@ -98,6 +98,16 @@ class Leg:
     afterwards: str | None = None
 
 
+def told_anew(leg: Leg, repeated: Leg) -> Leg:
+    """``leg`` as it was recorded, with licence and statement of a later call for the same run."""
+    statement = repeated.data.statement or leg.data.statement
+    return dataclasses.replace(
+        leg,
+        license=repeated.license or leg.license,
+        data=dataclasses.replace(leg.data, statement=statement),
+    )
+
+
 def this_machine(device: torch.device, processes: int = 1) -> Machine:
     """The machine of this process."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()

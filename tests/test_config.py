@@ -61,6 +61,8 @@ def test_broken_settings_file(tmp_path: Path, content: str, message: str) -> Non
         ({"max_minutes": float("nan")}, "max_minutes must be finite, got nan"),
         ({"budget_minutes": float("nan")}, "budget_minutes must be finite, got nan"),
         ({"learning_rate": float("inf")}, "learning_rate must be finite, got inf"),
+        ({"learning_rate": 1e38}, "learning_rate must be at most 100, got 1e.38"),
+        ({"seed": 2**63}, r"seed must be below 2\^63, got 9223372036854775808"),
         ({"init_fidelity": float("nan")}, "init_fidelity must be finite, got nan"),
         ({"init_fidelity": 0.5}, "init_fidelity needs init, got 0.5 for new weights"),
         ({"out": "runs/\udcff"}, r"out must be UTF-8, as it is written down, got 'runs/\\udcff'"),

@@ -457,10 +457,9 @@ def test_consistency_is_reported_and_reached(tmp_path: Path, generator: SRGenera
     share = enlarger.write(job, enlarger.make(job, enlarger.read(job))).consistent
     assert share is not None and share > 0.95
 
-    cut = np.dstack([smooth, smooth, smooth, np.where(np.arange(32) < 16, 0, 255) + 0 * smooth]).astype(
-        np.uint8
-    )
-    cut[:, :16, :3] = 0  # never seen, and not given back
+    cut = np.full((32, 32, 4), 255, np.uint8)
+    cut[..., :3] = smooth[..., None]
+    cut[:, :16] = 0  # colours that are never seen, and not given back
     Image.fromarray(cut).save(tmp_path / "cut.png")
     job = Job("cut.png", tmp_path / "cut.png", tmp_path / "d.png")
     share = enlarger.write(job, enlarger.make(job, enlarger.read(job))).consistent

@@ -11,10 +11,10 @@ from sr_hub.evaluation import Sample
 from sr_hub.journal import Journal, NonFiniteLossError
 
 
-def make(folder: Path, *, rank: int = 0) -> Journal:
-    (folder / "sheets").mkdir()
+def make(folder: Path, *, rank: int = 0, tensorboard: bool = False) -> Journal:
+    (folder / "sheets").mkdir(exist_ok=True)
     grey = Sample("grey", torch.full((1, 3, 32, 32), 0.5), torch.full((1, 3, 8, 8), 0.5))
-    config = TrainConfig(data="nowhere", out=str(folder))
+    config = TrainConfig(data="nowhere", out=str(folder), tensorboard=tensorboard)
     return Journal(config, [grey], torch.device("cpu"), lambda: 2.04, rank=rank)
 
 
@@ -59,3 +59,24 @@ def test_only_the_first_process_writes(tmp_path: Path) -> None:
     journal.losses("pixel", 1, steps(1), 1)
     journal.validate("pixel", 1, SRGenerator(features=8, blocks=2))
     assert [path.name for path in tmp_path.rglob("*")] == ["sheets"]
+
+
+def test_tensorboard_shows_the_steps_that_count_once(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    before = make(tmp_path, tensorboard=True)
+    for step in (1, 2, 3):
+        before.losses("pixel", step, steps(step), 1)
+    assert before.board is not None
+    before.board.close()
+    kept = (
+        (tmp_path / "metrics.jsonl").read_text().splitlines(keepends=True)[:2]
+    )  # the checkpoint is of step 2
+    (tmp_path / "metrics.jsonl").write_text("".join(kept))
+    after = make(tmp_path, tensorboard=True)
+    after.losses("pixel", 3, steps(30), 1)
+    assert after.board is not None
+    after.board.close()
+    events = accumulator.EventAccumulator(str(tmp_path))
+    events.Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("pixel/pixel_loss")]
+    assert shown == [(1, 1), (2, 2), (3, 30)]

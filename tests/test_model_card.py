@@ -108,6 +108,14 @@ def test_every_leg_is_told(folder: Path) -> None:
     assert ModelCard(render_card(folder)).data.base_model == ["jane/newer"]
 
 
+@pytest.mark.parametrize(
+    ("hours", "told"), [(0.0304, "0.03"), (3.24, "3.2"), (9.96, "10"), (99.7, "100"), (1234.5, "1,234")]
+)
+def test_hours_are_told_without_an_exponent(folder: Path, hours: float, told: str) -> None:
+    write_record(folder / "training_record.json", [leg(hours=hours)])
+    assert f"| Time | {told} hours |" in render_card(folder)
+
+
 def test_a_record_of_a_stranger_brings_no_markup_along(folder: Path) -> None:
     evil = "x | y\n\n<img src=e>\n# Z"
     data = Data(evil, 1, None)

@@ -152,6 +152,20 @@ def test_repeating_a_finished_run_changes_nothing(whole: Path, material: Path) -
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_repetition_tells_of_the_training_and_not_of_itself(
+    whole: Path, material: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(whole, tmp_path / "run")
+    photos = shutil.copytree(material / "photos", tmp_path / "more")
+    shutil.copyfile(photos / "0.png", photos / "another.png")
+    before = read_record(run / "model" / "training_record.json")[-1]
+    shutil.rmtree(run / "sheets")  # which are there to look at
+    train(replace(settings(material, run), data=str(photos), license="mit", data_statement="Mine."))
+    after = read_record(run / "model" / "training_record.json")[-1]
+    assert after == replace(before, license="mit", data=replace(before.data, statement="Mine."))
+    assert after.data.images == 4 and "4 images" in (run / "model" / "README.md").read_text()
+
+
 @pytest.mark.parametrize("moment", ["pixel-3", "pixel-9", "adversarial-6"])
 def test_killed_and_started_again_it_ends_bit_equal(
     material: Path, tmp_path: Path, whole: Path, moment: str
