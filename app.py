@@ -134,4 +134,10 @@ def _name_and_password(text: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+    except SystemExit as end:  # argparse's, or that of SIGTERM
+        status = end.code if isinstance(end.code, int) else 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # an ordinary end would abort while a run is still inside torch

@@ -114,11 +114,18 @@ def _connect(
         *(control.input for control in (controls.fidelity, controls.scale, controls.consistency, test)),
         controls.width.submit,
     ]  # fmt: skip
+    handed_in = [
+        viewer.photo(events.take_upload, None, [ticket, stop], **at_once),
+        viewer.example(events.take_example, None, [ticket, stop], **at_once),
+    ]
+    for photo in handed_in:
+        photo.then(events.offer_quality, suffix, quality, **at_once)
     starts = [
         gr.on(changes, events.start, None, [ticket, stop], trigger_mode="always_last", **at_once),
         controls.width.blur(events.start_with_width, controls.width, [ticket, stop], **at_once),
-        viewer.photo(events.take_upload, None, [ticket, stop], **at_once),
-        viewer.example(events.take_example, None, [ticket, stop], **at_once),
+        # Its arrow back and a number out of its range are no input.
+        controls.fidelity.release(events.start_with_fidelity, controls.fidelity, [ticket, stop], **at_once),
+        *handed_in,
         controls.model.input(events.start, None, [ticket, stop], **at_once).then(
             events.choose, controls.model, [controls.facts, controls.fidelity, controls.ends],
             trigger_mode="multiple", show_progress="hidden", **computes,
@@ -138,6 +145,7 @@ def _connect(
         events.explorer.invented, None, [viewer, facts, download, stop], show_progress_on=facts, **computes
     )
     gr.on(
-        [suffix.input, quality.release], events.encode, [suffix, quality], [viewer, facts, download, quality],
+        [suffix.input, quality.input, quality.release], events.encode, [suffix, quality],
+        [viewer, facts, download, quality],
         trigger_mode="always_last", show_progress="hidden", **computes,
     )  # fmt: skip

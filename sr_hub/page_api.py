@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import gradio as gr
 from gradio import processing_utils
 
-from sr_hub.encoding import write_picture, write_strips
+from sr_hub.encoding import cannot_keep, write_picture, write_strips
 from sr_hub.images import Picture
 from sr_hub.page_files import ShortLived
 from sr_hub.page_sessions import Sessions
@@ -108,6 +108,7 @@ def add_api(service: Service, sessions: Sessions) -> None:
             with _deleted_on_error(files, folder):
                 _write_bicubic(lr, sr, made[0])
                 write_picture(sr, made[1])
+            notices = tuple(dict.fromkeys((*notices, *cannot_keep(sr, made[1]))))
             sizes = {"input_size": _size(lr), "output_size": _size(sr), "notices": list(notices)}
             bicubic, ours = (gr.FileData(path=str(path), orig_name=path.name) for path in made)
             return bicubic, ours, {**sizes, **facts}

@@ -204,7 +204,8 @@ def build_batch(service: Service, controls: Controls, sessions: Sessions) -> Non
     at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     gr.on([files.upload, again.click], events.start, files, [ticket, stop], **at_once).then(
         events.run, [ticket, files, *controls.inputs], [lines, gallery, archive, stop],
-        concurrency_id="batch", concurrency_limit=1, show_progress_on=lines, api_visibility="private",
+        trigger_mode="multiple", concurrency_id="batch", concurrency_limit=1, show_progress_on=lines,
+        api_visibility="private",
     ).failure(events.failed, None, [lines, stop], **at_once)  # fmt: skip
     stop.click(events.stop, None, [lines, stop], **at_once)
 

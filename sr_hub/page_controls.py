@@ -44,7 +44,7 @@ class Controls:
     def settings(
         self, model: str | None, fidelity: float, scale: str, width: float | None, consistency: bool
     ) -> Settings:
-        """What the values of `inputs` ask for.
+        """What the values of `inputs` ask for; a scale of "" is the model's own.
 
         Raises:
             ValueError: If there is no such model, or the width is missing or no whole number above 0.
@@ -58,7 +58,7 @@ class Controls:
             model=name,
             fidelity=float(fidelity) if facts.two_ends else None,
             # The model's own scale is no wish, so that the file says the same as that of the command line.
-            scale=None if scale in (WIDTH, str(facts.scale)) else float(scale),
+            scale=None if scale in ("", WIDTH, str(facts.scale)) else float(scale),
             width=_whole(width) if scale == WIDTH else None,
             consistency=bool(consistency),
         )

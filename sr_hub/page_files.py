@@ -137,11 +137,12 @@ class RoomForUploads:
         when, used = self._counted
         if time.monotonic() - when >= _RECOUNT:
             when, used = time.monotonic(), _bytes_in(self._folder)
-        self._counted = (when, used + size)
         free = shutil.disk_usage(
             next(path for path in (self._folder, *self._folder.parents) if path.is_dir())
         )
-        return used + size <= self._bytes and free.free >= size + _SPARE_DISK
+        room = used + size <= self._bytes and free.free >= size + _SPARE_DISK
+        self._counted = (when, used + size * room)
+        return room
 
 
 class WithoutLeadingDots:

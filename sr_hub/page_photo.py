@@ -74,6 +74,12 @@ class PhotoEvents:
             return NO_TICKET, gr.skip()
         return self.start(request)
 
+    def start_with_fidelity(self, fidelity: float | None, request: gr.Request) -> tuple[int, Any]:
+        """The slider was let go; starts a run if it is not where it was in the last."""
+        if fidelity == self.sessions[request.session_hash].fidelity:
+            return NO_TICKET, gr.skip()
+        return self.start(request)
+
     def choose(self, model: str) -> tuple[Any, Any, Any]:
         """Another model: its facts, and whether fidelity can be chosen."""
         try:
@@ -125,12 +131,13 @@ class PhotoEvents:
         if not self.sessions.is_wanted(name, int(ticket)):
             yield _nothing()
             return
-        session.width = width
+        session.width, session.fidelity = width, fidelity
         if photo is None:
             yield *no_photo(int(ticket)), gr.skip()
             return
         try:
-            settings = self.controls.settings(model, fidelity, scale, width, consistency)
+            size = ("", None) if test else (scale, width)  # a test gives back the size of the photo
+            settings = self.controls.settings(model, fidelity, *size, consistency)
             times = settings.scale or self.service.facts(settings.model).scale
             asked = Asked(photo, settings, times, test)
 
@@ -199,7 +206,7 @@ class PhotoEvents:
 
     def _preview(self, name: str | None, session: Session, asked: Asked) -> Iterator[Update]:
         """The middle of a large photo, before the whole."""
-        self.service.check(asked.photo, asked.settings)
+        self.service.check(asked.photo, None if asked.test else asked.settings)
         generator = self.service.generator(asked.settings.model, asked.settings.fidelity)
         middle = None if asked.test else preview(generator, read_picture(asked.photo))
         if middle is None:
@@ -223,11 +230,17 @@ class PhotoEvents:
         view = sides(shown, ("Bicubic", "Ours"), left, self.sessions.folder(name, "right"))
         return ({"left": before["left"]} if same else {}) | view | facts
 
+    def offer_quality(self, suffix: str, request: gr.Request) -> Any:
+        """Shows the quality where there is one to choose."""
+        photo = self.sessions[request.session_hash].photo
+        own = "" if photo is None else _own_suffix(photo)
+        return gr.Slider(visible=_has_quality(suffix or own))
+
     def encode(self, suffix: str, quality: float, request: gr.Request) -> tuple[Any, Any, Any, Any]:
         """The last result in another format; shows the quality where there is one to choose."""
         name = request.session_hash
         session = self.sessions[name]
-        lossy = gr.Slider(visible=suffix in (".webp", ".jpg") or (suffix == "" and _is_lossy(session.photo)))
+        lossy = self.offer_quality(suffix, request)
         picture, asked = session.kept, session.shown
         if session.photo is None:
             return *no_photo(self.sessions.take_ticket(name)), lossy
@@ -246,7 +259,7 @@ class PhotoEvents:
         folder = self.sessions.folder(name, "download")
         wanted = folder / f"{_stem(asked, picture)}{suffix or _own_suffix(asked.photo)}"
         try:
-            write_picture(picture, wanted, quality=int(quality))
+            write_picture(picture, wanted, quality=int(quality) if _has_quality(wanted.suffix) else None)
         except ImageError as error:
             warn(str(error).replace(f"{folder}/", ""))
             wanted = wanted.with_suffix(".png")
@@ -286,8 +299,9 @@ def _own_suffix(photo: Path) -> str:
     return photo.suffix.lower()
 
 
-def _is_lossy(photo: Path | None) -> bool:
-    return photo is not None and writable_format(f"a{_own_suffix(photo)}").lossy
+def _has_quality(suffix: str) -> bool:
+    """Whether the page lets choose it: AVIF has one, too, but on a scale of its own."""
+    return bool(suffix) and writable_format(f"a{suffix}").name in ("JPEG", "WEBP")
 
 
 def _kind(path: Path) -> str:

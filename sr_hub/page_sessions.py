@@ -5,6 +5,7 @@ import shutil
 import threading
 import uuid
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ class Session:
         view: What the tab's viewer shows.
         shown: What the view was made of.
         width: That the width's field held in the last run.
+        fidelity: That its slider held in the last run.
         place: Where the loupe looks, across and down, each from 0 to 1.
         kept: The last result, its samples on disk.
         known: The test on a known picture, while it is on.
@@ -74,6 +76,7 @@ class Session:
     view: dict[str, Any] = field(default_factory=dict)
     shown: Asked | None = None
     width: float | None = None
+    fidelity: float | None = None
     place: tuple[float, float] | None = None
     kept: Picture | None = None
     known: KnownPicture | None = None
@@ -178,6 +181,11 @@ class Sessions:
             shutil.rmtree(path, ignore_errors=True)
         session.batch_ticket += 1
         self._change_uploads(session.uploads | session.batch, set())
+        # Gradio's component for several files leaves an empty one for each, which nobody reads.
+        for path in self._root.glob("tmp*"):
+            with suppress(OSError):
+                if path.is_file() and path.stat().st_size == 0:
+                    path.unlink()
 
     def close_all(self) -> None:
         """Deletes all files, when the program ends."""

@@ -250,15 +250,19 @@ async function show() {
 
 // --- photos handed in ------------------------------------------------------------------------------------
 const work = () => root.classList.add("is-working"); // until Python sends something
+let taking = 0; // number of the photo that was handed in last: an older one may arrive later
 async function take(list) {
   if (!list.length) return;
+  const turn = ++taking;
   root.classList.add("is-uploading");
   try {
     const { path } = await upload(list[0]);
+    if (turn !== taking) return;
     work();
     trigger("photo", { path });
-  } catch { /* gradio has said why */ }
-  root.classList.remove("is-uploading");
+  } catch { /* gradio has said why */ } finally {
+    if (turn === taking) root.classList.remove("is-uploading");
+  }
 }
 $("#photo-file").addEventListener("change", async (event) => {
   await take(event.target.files);
@@ -280,8 +284,15 @@ for (const [index, example] of (props.examples || []).entries()) {
   button.type = "button";
   button.title = example.name;
   button.append(Object.assign(new Image(), { src: example.picture, alt: example.name }));
-  button.addEventListener("click", () => { work(); trigger("example", { index }); });
+  button.addEventListener("click", () => {
+    taking++;
+    root.classList.remove("is-uploading");
+    work();
+    trigger("example", { index });
+  });
   $(".examples").append(button);
 }
+// A page that the browser kept and shows again has lost its files with the session.
+addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 watch("value", show);
 show();

@@ -3,10 +3,11 @@
 import math
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +68,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.fidelity is not None and not 0 <= self.fidelity <= 1:
             raise ValueError(f"fidelity must lie in [0, 1], got {self.fidelity}")
-        if self.scale is not None and not 0 < self.scale < math.inf:
-            raise ValueError(f"scale must be a number above 0, got {self.scale}")
+        if self.scale is not None and not 0 < self.scale <= sys.float_info.max:
+            raise ValueError(f"scale must be a number above 0, got {self.scale!r:.40}")
         if self.width is not None and self.width < 1:
             raise ValueError(f"width must be at least 1 pixel, got {self.width}")
         if self.scale is not None and self.width is not None:
@@ -219,6 +220,8 @@ class Service:
         enlarger = self._enlarger(path, settings, stopped)
         try:
             loaded = self._read(enlarger, job, settings)
+            if loaded.picture.pixels.dtype == np.float32:
+                job = replace(job, target=job.target.with_suffix(".tif"))
             with self._one_network():
                 made = self._make(enlarger, job, loaded, _watched(progress, stopped), hold=True)
         except ImageError as error:

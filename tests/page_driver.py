@@ -92,6 +92,7 @@ def serve(folder: Path, *words: str) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(20)
+    assert process.returncode == 0, f"ended with {process.returncode}: {log.read_text()}"
 
 
 def make_photo(folder: Path, name: str = "Straße <b>1.png", size: tuple[int, int] = (64, 48)) -> Path:

@@ -116,6 +116,8 @@ def test_uploads_beyond_the_room_are_refused(tmp_path: Path, monkeypatch: pytest
     assert answer(guard, upload, 400) == [{"type": "through"}]
     refused = answer(guard, upload, 400)  # counted on although nothing is on disk yet
     assert refused[0]["status"] == 507 and b"try again in some minutes" in refused[1]["body"]
+    assert answer(guard, upload, 10**9)[0]["status"] == 507
+    assert answer(guard, upload, 200) == [{"type": "through"}]  # what was refused takes no room
     assert answer(guard, upload, 0, "GET") == [{"type": "through"}]
     assert answer(guard, "/gradio_api/run", 10**9) == [{"type": "through"}]
 

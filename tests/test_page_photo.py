@@ -2,6 +2,7 @@
 
 import base64
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,6 +129,9 @@ def test_formats_of_the_download(page: Page, server: Server, tmp_path: Path) -> 
     assert low.stat().st_size < large / 2
     with Image.open(low) as image:
         assert image.getexif()[0x010F] == "Maker" and image.info["icc_profile"] == b"profile"
+    before = page.find("#download").text
+    page.find("#quality input[type=range]").send_keys(Keys.ARROW_RIGHT * 30)
+    page.wait(lambda: page.find("#download").text != before)
 
 
 def choose(page: Page, selector: str, option: str) -> None:
@@ -350,6 +354,45 @@ def test_nothing_is_left_when_the_program_ends(tmp_path: Path, page: Page) -> No
     assert not [path for path in server.temporary.rglob("*") if path.is_file()]
     page.browser.get(here)
     page.complaints()  # that the server went
+
+
+def test_the_end_during_a_run_is_an_ordinary_one(tmp_path: Path, page: Page) -> None:
+    here = page.url
+    with serve(tmp_path) as server:  # asserts how it ends
+        page.browser.get(server.url)
+        page.wait(lambda: page.find("#photo-file"))
+        page.wait(lambda: page.find("#download"))
+        page.hand_in(make_photo(tmp_path, "large.png", (2400, 2000)))
+        page.wait(lambda: page.find("#stop").is_displayed() and "The middle first" in page.facts)
+    assert not [path for path in server.temporary.rglob("*") if path.is_file()]
+    page.browser.get(here)
+    page.complaints()  # that the server went
+
+
+def test_the_photo_handed_in_last_is_shown(page: Page, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "slow.png")
+    page.browser.execute_cdp_cmd("Network.enable", {})
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 60_000}
+    page.browser.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+    page.hand_in(tmp_path / "slow.png")
+    page.hand_in(make_photo(tmp_path, "quick.png", (20, 16)))
+    page.wait(lambda: "→ 80×64 pixels" in page.facts)
+    time.sleep(4)  # the other takes three seconds
+    page.browser.execute_cdp_cmd("Network.emulateNetworkConditions", slow | {"uploadThroughput": -1})
+    page.rest()
+    assert "→ 80×64 pixels" in page.facts and page.complaints() == []
+
+
+def test_the_arrow_back_of_the_fidelity_starts_a_run(page: Page, photo: Path) -> None:
+    page.result(photo, "256×192")
+    default = page.pixels_of(1)
+    page.set_range("#fidelity", 0.9)
+    page.wait(lambda: not np.array_equal(page.pixels_of(1), default))
+    page.rest()
+    page.find("#fidelity .reset-button").click()
+    page.wait(lambda: np.array_equal(page.pixels_of(1), default))
+    page.rest()
 
 
 def test_files_go_with_the_tab_and_tabs_do_not_see_each_other(

@@ -19,6 +19,15 @@ def upload(root: Path, content: str, name: str = "photo.png") -> Path:
     return path
 
 
+def test_empty_files_of_gradio_go_with_a_tab(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path)
+    sessions.take_ticket("a")
+    (tmp_path / "tmp123").touch()
+    (tmp_path / "tmp456").write_bytes(b"of somebody")
+    sessions.close("a")
+    assert [path.name for path in tmp_path.iterdir()] == ["tmp456"]
+
+
 def test_only_the_newest_run_is_wanted(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path)
     first = sessions.take_ticket("a")

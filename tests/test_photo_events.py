@@ -13,12 +13,12 @@ import pytest
 from page_driver import make_models, make_photo
 from PIL import Image
 
-from sr_hub import page_photo
+from sr_hub import cli, page_photo
 from sr_hub.page import build_page
 from sr_hub.page_controls import build_controls
 from sr_hub.page_photo import PhotoEvents
 from sr_hub.page_sessions import Sessions
-from sr_hub.service import Service
+from sr_hub.service import Limits, Service
 
 REQUEST = SimpleNamespace(session_hash="tab")
 
@@ -124,6 +124,50 @@ def test_the_width_starts_a_run_only_if_it_changed(tab: Tab) -> None:
     assert session.ticket == first and not tab.events.sessions.is_wanted("tab", ticket)
     ticket, _ = tab.events.start_with_width(101, REQUEST)
     assert tab.events.sessions.is_wanted("tab", ticket) and ticket > first
+
+
+def test_the_fidelity_let_go_starts_a_run_only_if_it_changed(tab: Tab) -> None:
+    first = tab.hand_in()
+    tab.run(first, fidelity=0.5)
+    ticket, _ = tab.events.start_with_fidelity(0.5, REQUEST)
+    assert not tab.events.sessions.is_wanted("tab", ticket)
+    ticket, _ = tab.events.start_with_fidelity(0.25, REQUEST)  # by the slider's arrow back
+    assert tab.events.sessions.is_wanted("tab", ticket) and ticket > first
+
+
+def test_the_test_on_a_known_picture_needs_no_size_of_a_result(tab: Tab) -> None:
+    tab.events.service = Service(Limits(output_megapixels=0.01), device="cpu")
+    tab.run(tab.hand_in((96, 96)), test=True, scale="width", width=None)
+    assert any("PSNR-Y" in update[1] for update in tab.seen)
+    tab.run(tab.events.start(REQUEST)[0])
+    assert "at most 0.01 are made here" in tab.seen[-1][1]
+
+
+def test_the_quality_is_offered_where_it_counts(tab: Tab) -> None:
+    tab.hand_in()
+    for suffix, offered in (("", False), (".jpg", True), (".webp", True), (".png", False)):
+        assert tab.events.offer_quality(suffix, REQUEST).visible is offered
+    photo = tab.events.sessions["tab"].photo
+    assert photo is not None
+    with Image.open(photo) as image:
+        for suffix, offered in ((".jpg", True), (".avif", False)):
+            path = photo.with_name(f"a{suffix}")
+            image.save(path)
+            tab.events.take_upload(SimpleNamespace(path=str(path)), REQUEST)
+            assert tab.events.offer_quality("", REQUEST).visible is offered
+
+
+def test_an_avif_download_is_that_of_the_command_line(tab: Tab, tmp_path: Path) -> None:
+    folder = tab.root / "upload"
+    folder.mkdir(parents=True)
+    with Image.open(make_photo(folder, "a.png")) as image:
+        image.save(folder / "a.avif")
+    tab.run(tab.events.take_upload(SimpleNamespace(path=str(folder / "a.avif")), REQUEST)[0])
+    (download,) = (u[2] for u in tab.seen if isinstance(u[2], gr.DownloadButton) and u[2].interactive)
+    words = ["upscale", folder / "a.avif", tmp_path / "b.avif", "--model", tab.model, "--fidelity", 0.5]
+    assert cli.main([str(word) for word in words]) == 0
+    made = Path(download.constructor_args["value"])
+    assert made.read_bytes() == (tmp_path / "b.avif").read_bytes()
 
 
 def test_the_test_on_a_known_picture_tells_its_true_size_and_is_bound(tab: Tab) -> None:

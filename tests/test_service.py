@@ -128,6 +128,7 @@ def test_only_allowed_models(model: str, tmp_path: Path) -> None:
         ({"scale": 0}, "scale must be a number above 0, got 0"),
         ({"scale": float("inf")}, "scale must be a number above 0, got inf"),
         ({"scale": float("nan")}, "scale must be a number above 0, got nan"),
+        ({"scale": 10**400}, "scale must be a number above 0, got 1000"),
         ({"width": 0}, "width must be at least 1 pixel, got 0"),
         ({"scale": 2, "width": 9}, "scale cannot be asked for together with width"),
     ],
@@ -234,6 +235,15 @@ def test_a_full_disk_is_said_before_the_work(
     with pytest.raises(ImageError, match=r"^out.png: the result needs up to 0 megabytes of disk"):
         service.enlarge_file(photo(tmp_path / "a.png"), tmp_path / "out.png", Settings(model))
     assert not (tmp_path / "out.png").exists()
+
+
+def test_float_samples_are_said_to_be_rounded_by_what_rounds_them(
+    service: Service, model: str, tmp_path: Path
+) -> None:
+    grey = np.random.default_rng(0).random((9, 8), dtype=np.float32)
+    Image.fromarray(grey).save(tmp_path / "a.tif")
+    made = service.enlarge(tmp_path / "a.tif", Settings(model))
+    assert made.notices == () and made.picture.pixels.dtype == np.float32
 
 
 def test_consistency_is_the_share_given_back(service: Service, model: str, tmp_path: Path) -> None:
