@@ -170,7 +170,7 @@ def _enlarged(
     halo, scale = max(1, int(generator.receptive_radius)), int(generator.scale)  # type: ignore[arg-type]  # ints
     pixels, grey = prepare_pixels(lr.pixels)  # of the whole: a colour picture may be grey in this part
     from_row, from_column = max(0, top - halo), max(0, left - halo)
-    around = np.ascontiguousarray(pixels[from_row : bottom + halo, from_column : right + halo])
+    around = pixels[from_row : bottom + halo, from_column : right + halo].copy()  # torch wants to write
     sr = upscale_prepared(generator, around, None, "auto", None, grey=grey)
     rows = slice(scale * (top - from_row), scale * (bottom - from_row))
     columns = slice(scale * (left - from_column), scale * (right - from_column))

@@ -50,10 +50,13 @@ class PhotoEvents:
         self.explorer = Explorer(service, sessions)
 
     def take_upload(self, event: gr.EventData, request: gr.Request) -> tuple[int, Any]:
-        """A file that the tab handed in; starts a run."""
+        """A file that the tab handed in; starts a run, unless another was handed in meanwhile."""
         path = Path(str(event.path)).resolve()
         if path.parent.parent != self.uploads or not path.is_file():
             raise gr.Error("the file was not handed in by this page", print_exception=False)
+        if event.late:
+            self.sessions.discard(path)
+            return NO_TICKET, gr.skip()
         self.sessions.set_photo(request.session_hash, path)
         return self.start(request)
 

@@ -152,6 +152,11 @@ class Sessions:
         session.shown = session.place = session.kept = session.known = None
         self._change_uploads(before, session.uploads)
 
+    def discard(self, upload: Path) -> None:
+        """Deletes an upload that came too late for its tab, unless another tab works with it."""
+        self._change_uploads(set(), {upload})
+        self._change_uploads({upload}, set())
+
     def set_batch(self, name: str | None, uploads: set[Path]) -> None:
         """Makes files those that the tab works on one after the other; deletes those before."""
         session = self[name]

@@ -257,9 +257,9 @@ async function take(list) {
   root.classList.add("is-uploading");
   try {
     const { path } = await upload(list[0]);
-    if (turn !== taking) return;
-    work();
-    trigger("photo", { path });
+    const late = turn !== taking; // Python then deletes it
+    if (!late) work();
+    trigger("photo", { path, late });
   } catch { /* gradio has said why */ } finally {
     if (turn === taking) root.classList.remove("is-uploading");
   }

@@ -51,7 +51,7 @@ def test_several_photos_become_a_gallery_and_one_zip(page: Page, server: Server,
         with Image.open(target) as image:
             assert image.size == (160, 120)
     assert not [part for part in page.all("#download, #test") if part.is_displayed()], "are of one photo"
-    more = [make_photo(tmp_path, f"{number}.png", (500, 400)) for number in range(6)]
+    more = [make_photo(tmp_path, f"{number}.png", (300, 240)) for number in range(6)]
     page.find("#batch-files input[type=file]").send_keys("\n".join(map(str, more)))
     page.wait(lambda: re.search(r"[1-7] of 9 enlarged", page.find("#batch-facts").text))
     page.find("#batch-start").click()  # begins anew

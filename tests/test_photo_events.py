@@ -37,7 +37,7 @@ class Tab:
         folder = self.root / f"upload{len(list(self.root.glob('upload*')))}"
         folder.mkdir(parents=True)
         path = make_photo(folder, "a.png", size)
-        ticket, _ = self.events.take_upload(SimpleNamespace(path=str(path)), REQUEST)
+        ticket, _ = self.events.take_upload(SimpleNamespace(path=str(path), late=False), REQUEST)
         return ticket
 
     def run(self, ticket: int, after: Callable[[int], None] = lambda _: None, **values: Any) -> None:
@@ -153,7 +153,7 @@ def test_the_quality_is_offered_where_it_counts(tab: Tab) -> None:
         for suffix, offered in ((".jpg", True), (".avif", False)):
             path = photo.with_name(f"a{suffix}")
             image.save(path)
-            tab.events.take_upload(SimpleNamespace(path=str(path)), REQUEST)
+            tab.events.take_upload(SimpleNamespace(path=str(path), late=False), REQUEST)
             assert tab.events.offer_quality("", REQUEST).visible is offered
 
 
@@ -162,7 +162,7 @@ def test_an_avif_download_is_that_of_the_command_line(tab: Tab, tmp_path: Path) 
     folder.mkdir(parents=True)
     with Image.open(make_photo(folder, "a.png")) as image:
         image.save(folder / "a.avif")
-    tab.run(tab.events.take_upload(SimpleNamespace(path=str(folder / "a.avif")), REQUEST)[0])
+    tab.run(tab.events.take_upload(SimpleNamespace(path=str(folder / "a.avif"), late=False), REQUEST)[0])
     (download,) = (u[2] for u in tab.seen if isinstance(u[2], gr.DownloadButton) and u[2].interactive)
     words = ["upscale", folder / "a.avif", tmp_path / "b.avif", "--model", tab.model, "--fidelity", 0.5]
     assert cli.main([str(word) for word in words]) == 0
