@@ -22,6 +22,7 @@ _AT_LEAST_ONE = (
     "features", "blocks", "batch_size", "patch_size", "adversarial_batch_size", "adversarial_patch_size",
     "discriminator_features", "checkpoint_every", "log_every",
 )  # fmt: skip
+_LEARNING_RATES = ("learning_rate", "adversarial_learning_rate", "discriminator_learning_rate")
 _NOT_NEGATIVE = (
     "pixel_steps", "adversarial_steps", "warmup_steps", "validate_every", "max_minutes", "budget_minutes",
     "clip_gradient", "expansion", "threads", "seed",
@@ -128,15 +129,10 @@ class TrainConfig:
         for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in (
-            "learning_rate",
-            "adversarial_learning_rate",
-            "discriminator_learning_rate",
-            "memory_limit",
-        ):
+        for name in (*_LEARNING_RATES, "memory_limit"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("learning_rate", "adversarial_learning_rate", "discriminator_learning_rate"):
+        for name in _LEARNING_RATES:
             if 100 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at most 100, got {getattr(self, name)}")
         if self.seed >= 2**63:

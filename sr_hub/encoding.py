@@ -142,7 +142,7 @@ def cannot_keep(picture: Picture, path: str | os.PathLike[str]) -> list[str]:
         lost.append(f"{known.name} holds no colour profile, EXIF or XMP: they are dropped")
     if known.name != "PNG" and other_than_srgb(picture.png_color):
         lost.append(f"{known.name} holds no colour chunks of PNG: the colours are taken for sRGB")
-    if too_large := too_large_for(picture, path):
+    if too_large := _too_large(picture, known):
         lost.append(f"{' and '.join(too_large)} too large for {known.name}: dropped")
     return lost
 

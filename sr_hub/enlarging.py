@@ -253,8 +253,8 @@ class Enlarger:
             picture, {**self._facts, "input_sha256": content, "input_size": [width, height]}
         )
         kept: dict[str, Any] = {}  # what the input says comes before what is said of it
-        for name in too_large_for(full, job.target):
-            if getattr(picture, name) and name not in too_large_for(picture, job.target):
+        for name in sorted({*too_large_for(full, job.target)} - {*too_large_for(picture, job.target)}):
+            if getattr(picture, name):
                 kept[name] = getattr(picture, name)
                 said.append(f"{name} has no room for the provenance, which is left out there")
         return replace(full, **kept)
