@@ -106,6 +106,8 @@ def _connect(
     """What starts what. Whatever computes waits in one queue; what only takes note does not."""
     download, suffix, quality = files
     ticket = gr.Number(0, visible=False)
+    # Of what may start no run, which then must not take the ticket of one that is about to begin.
+    of_width, of_fidelity = gr.Number(0, visible=False), gr.Number(0, visible=False)
     at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     computes: dict[str, Any] = {
         "concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private",
@@ -122,20 +124,23 @@ def _connect(
         photo.then(events.offer_quality, suffix, quality, **at_once)
     starts = [
         gr.on(changes, events.start, None, [ticket, stop], trigger_mode="always_last", **at_once),
-        controls.width.blur(events.start_with_width, controls.width, [ticket, stop], **at_once),
+        controls.width.blur(events.start_with_width, controls.width, [of_width, stop], **at_once),
         # Its arrow back and a number out of its range are no input.
-        controls.fidelity.release(events.start_with_fidelity, controls.fidelity, [ticket, stop], **at_once),
+        controls.fidelity.release(
+            events.start_with_fidelity, controls.fidelity, [of_fidelity, stop], **at_once
+        ),
         *handed_in,
         controls.model.input(events.start, None, [ticket, stop], **at_once).then(
             events.choose, controls.model, [controls.facts, controls.fidelity, controls.ends],
             trigger_mode="multiple", show_progress="hidden", **computes,
         ),
     ]  # fmt: skip
-    for start in starts:
+    tickets = [ticket, of_width, of_fidelity, *[ticket] * (len(starts) - 3)]
+    for start, number in zip(starts, tickets, strict=True):
         start.then(
-            events.run, [ticket, test, suffix, quality, *controls.inputs], [viewer, facts, download, stop],
+            events.run, [number, test, suffix, quality, *controls.inputs], [viewer, facts, download, stop],
             trigger_mode="multiple", show_progress_on=facts, **computes,
-        ).failure(events.failed, ticket, [viewer, facts, download, stop], **at_once)  # fmt: skip
+        ).failure(events.failed, number, [viewer, facts, download, stop], **at_once)  # fmt: skip
     stop.click(events.stop, None, [viewer, facts, stop], **at_once)
     viewer.look(
         events.explorer.look, None, [viewer, facts, download],
