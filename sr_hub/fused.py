@@ -30,10 +30,10 @@ def _works(dtype: torch.dtype) -> bool:
     x = torch.linspace(-1, 1, 32).view(1, 2, 4, 4).to(dtype)
     try:
         pairs = (
-            (_fused_conv(conv, x, WHOLE, "leaky_relu", 0.1), F.leaky_relu(conv(x), 0.1)),
-            (_fused_conv(conv, x, WHOLE, "sigmoid"), conv(x).sigmoid()),
-            (_fused_gated_conv(conv, x, x, WHOLE), F.relu(conv(x) * x)),
-            (_fused_add_conv(x.clone(), conv, x, WHOLE), x + conv(x)),
+            (_fused_conv(conv, x, 1, "leaky_relu", 0.1), F.leaky_relu(conv(x), 0.1)),
+            (_fused_conv(conv, x, 1, "sigmoid"), conv(x).sigmoid()),
+            (_fused_gated_conv(conv, x, x, 1), F.relu(conv(x) * x)),
+            (_fused_add_conv(x.clone(), conv, x, 1), x + conv(x)),
         )
         return all(torch.allclose(fused, plain, atol=0.02) for fused, plain in pairs)
     except (AttributeError, RuntimeError, TypeError):  # gone, built without it, or with other arguments
@@ -46,83 +46,84 @@ _STRIDE_DILATION_GROUPS = ([1, 1], [1, 1], 1)
 class Ends(NamedTuple):
     """Whether the picture ends above and below some rows of it; beside them it always does.
 
-    A 3x3 convolution takes zeros for what lies beyond an end; where the picture goes on, it gives a row less.
+    A 3x3 convolution takes zeros for what lies beyond an end. Where the picture goes on, rows are lost: with
+    no end on either side each convolution gives fewer than it takes. With an end on one side, zeros are
+    taken on both and the rows that they spoil are cut at last: zeros on one side alone would cost a copy.
     """
 
     above: bool = True
     below: bool = True
 
-    def cut(self, x: Tensor, rows: int) -> Tensor:
-        """``x`` ``(..., H, W)`` without so many rows where the picture goes on; shares its memory."""
-        return x[..., 0 if self.above else rows : x.shape[-2] - (0 if self.below else rows), :]
+    @property
+    def zeros(self) -> int:
+        """Rows of zeros above and below that a 3x3 convolution takes."""
+        return int(self.above or self.below)
 
-    def padded(self, x: Tensor) -> tuple[Tensor, list[int]]:
-        """What a 3x3 convolution takes, and the padding with which it does."""
-        if self.above and self.below:
-            return x, [1, 1]
-        if self.above or self.below:
-            x = F.pad(x, (0, 0, int(self.above), int(self.below)))
-        return x, [0, 1]
+    def before(self, x: Tensor, rows: int) -> Tensor:
+        """``x`` ``(..., H, W)`` without the rows that convolutions without zeros lose; shares its memory."""
+        return x if self.zeros else x[..., rows : x.shape[-2] - rows, :]
+
+    def after(self, x: Tensor, rows: int) -> Tensor:
+        """``x`` ``(..., H, W)`` without the rows that zeros have spoilt; shares its memory."""
+        if not self.zeros:
+            return x
+        return x[..., 0 if self.above else rows : x.shape[-2] - (0 if self.below else rows), :]
 
 
 WHOLE = Ends()
 
 
-def plain_conv(conv: nn.Conv2d, x: Tensor, ends: Ends = WHOLE) -> Tensor:
-    """``conv(x)`` for a 3x3 convolution."""
-    x, padding = ends.padded(x)
-    return F.conv2d(x, conv.weight, conv.bias, padding=padding)
+def plain_conv(conv: nn.Conv2d, x: Tensor, zeros: int = 1) -> Tensor:
+    """``conv(x)`` for a 3x3 convolution, so many rows of zeros above and below it."""
+    return F.conv2d(x, conv.weight, conv.bias, padding=(zeros, 1))
 
 
-def _fused_conv(conv: nn.Conv2d, x: Tensor, ends: Ends, activation: str, *scalars: float) -> Tensor:
-    x, padding = ends.padded(x)
+def _fused_conv(conv: nn.Conv2d, x: Tensor, zeros: int, activation: str, *scalars: float) -> Tensor:
     return torch.ops.mkldnn._convolution_pointwise(
-        x, conv.weight, conv.bias, padding, *_STRIDE_DILATION_GROUPS, activation, list(scalars), ""
+        x, conv.weight, conv.bias, [zeros, 1], *_STRIDE_DILATION_GROUPS, activation, list(scalars), ""
     )
 
 
-def _fused_gated_conv(conv: nn.Conv2d, x: Tensor, gate: Tensor, ends: Ends) -> Tensor:
-    x, padding = ends.padded(x)
+def _fused_gated_conv(conv: nn.Conv2d, x: Tensor, gate: Tensor, zeros: int) -> Tensor:
     return torch.ops.mkldnn._convolution_pointwise.binary(
-        x, gate, conv.weight, conv.bias, padding, *_STRIDE_DILATION_GROUPS, "mul", None, "relu", [], ""
+        x, gate, conv.weight, conv.bias, [zeros, 1], *_STRIDE_DILATION_GROUPS, "mul", None, "relu", [], ""
     )
 
 
-def _fused_add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor, ends: Ends) -> Tensor:
-    h, padding = ends.padded(h)
+def _fused_add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor, zeros: int) -> Tensor:
     return torch.ops.mkldnn._convolution_pointwise_.binary(
-        x, h, conv.weight, conv.bias, padding, *_STRIDE_DILATION_GROUPS, "add", 1.0, None, [], None
+        x, h, conv.weight, conv.bias, [zeros, 1], *_STRIDE_DILATION_GROUPS, "add", 1.0, None, [], None
     )
 
 
-def leaky_conv(conv: nn.Conv2d, x: Tensor, ends: Ends = WHOLE) -> Tensor:
-    """``leaky_relu(conv(x), 0.1)`` for a 3x3 convolution; in inference in one pass over memory."""
+def leaky_conv(conv: nn.Conv2d, x: Tensor, zeros: int = 1) -> Tensor:
+    """``leaky_relu(conv(x), 0.1)`` as `plain_conv`; in inference in one pass over memory."""
     if runs_on_onednn(x):
-        return _fused_conv(conv, x, ends, "leaky_relu", 0.1)
-    return F.leaky_relu(plain_conv(conv, x, ends), 0.1, inplace=not torch.is_grad_enabled())
+        return _fused_conv(conv, x, zeros, "leaky_relu", 0.1)
+    return F.leaky_relu(plain_conv(conv, x, zeros), 0.1, inplace=not torch.is_grad_enabled())
 
 
-def sigmoid_conv(conv: nn.Conv2d, x: Tensor, ends: Ends = WHOLE) -> Tensor:
-    """``sigmoid(conv(x))`` for a 3x3 convolution; in inference in one pass over memory."""
+def sigmoid_conv(conv: nn.Conv2d, x: Tensor, zeros: int = 1) -> Tensor:
+    """``sigmoid(conv(x))`` as `plain_conv`; in inference in one pass over memory."""
     if runs_on_onednn(x):
-        return _fused_conv(conv, x, ends, "sigmoid")
-    h = plain_conv(conv, x, ends)
+        return _fused_conv(conv, x, zeros, "sigmoid")
+    h = plain_conv(conv, x, zeros)
     return h.sigmoid() if torch.is_grad_enabled() else h.sigmoid_()
 
 
-def gated_conv(conv: nn.Conv2d, x: Tensor, gate: Tensor, ends: Ends = WHOLE) -> Tensor:
-    """``relu(conv(x) * gate)`` for a 3x3 convolution; in inference in one pass over memory."""
+def gated_conv(conv: nn.Conv2d, x: Tensor, gate: Tensor, zeros: int = 1) -> Tensor:
+    """``relu(conv(x) * gate)`` as `plain_conv`; in inference in one pass over memory."""
     if runs_on_onednn(x):
-        return _fused_gated_conv(conv, x, gate, ends)
-    h = plain_conv(conv, x, ends)
+        return _fused_gated_conv(conv, x, gate, zeros)
+    h = plain_conv(conv, x, zeros)
     return F.relu(h * gate) if torch.is_grad_enabled() else h.mul_(gate).relu_()
 
 
-def add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor, ends: Ends = WHOLE) -> Tensor:
-    """``x + conv(h)`` for a 3x3 convolution; in inference in one pass over memory, written into ``x``."""
+def add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor, zeros: int = 1) -> Tensor:
+    """``x + conv(h)`` as `plain_conv`; in inference in one pass over memory, written into ``x``."""
     if runs_on_onednn(h):
-        return _fused_add_conv(x, conv, h, ends)
-    h = plain_conv(conv, h, ends)
+        return _fused_add_conv(x, conv, h, zeros)
+    h = plain_conv(conv, h, zeros)
     return x + h if torch.is_grad_enabled() else x.add_(h)
 
 

@@ -59,10 +59,11 @@ class GatedResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, ends: Ends = WHOLE) -> Tensor:
         """``x`` ``(N, F, H, W)`` to the same shape, less 4 rows where it goes on. In place in inference."""
-        gate = leaky_conv(self.gate2, leaky_conv(self.gate1, x, ends), ends)
-        gate = sigmoid_conv(self.gate3, gate, ends)
-        inner = gated_conv(self.conv1, ends.cut(x, 2), gate, ends)
-        return add_conv(ends.cut(x, 4), self.conv2, inner, ends)
+        zeros = ends.zeros
+        gate = leaky_conv(self.gate2, leaky_conv(self.gate1, x, zeros), zeros)
+        gate = sigmoid_conv(self.gate3, gate, zeros)
+        inner = gated_conv(self.conv1, ends.before(x, 2), gate, zeros)
+        return ends.after(add_conv(ends.before(x, 4), self.conv2, inner, zeros), 4)
 
 
 class RowsAbove:
@@ -183,8 +184,9 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
         # From colour, row, column to row, column, colour, so that each row of three samples is one piece.
         order = torch.arange(3 * s**2, device=lr.device).view(3, s**2).T.reshape(-1)
         weight = self.tail.weight[order].contiguous(memory_format=torch.channels_last)
-        x, padding = ends.padded(above.join(self.tail, self._trunk_rows(lr, above, ends), 1, last=last))
-        x = F.conv2d(x, weight, self.tail.bias[order], padding=padding)  # type: ignore[index]
+        x = above.join(self.tail, self._trunk_rows(lr, above, ends), 1, last=last)
+        x = F.conv2d(x, weight, self.tail.bias[order], padding=(ends.zeros, 1))  # type: ignore[index]
+        x = ends.after(x, 1)
         return x.permute(0, 2, 3, 1).unflatten(3, (s, s, 3))
 
     def _trunk(self, lr: Tensor) -> Tensor:
@@ -197,7 +199,8 @@ class SRGenerator(nn.Module, PyTorchModelHubMixin):
     def _trunk_rows(self, lr: Tensor, above: RowsAbove, ends: Ends) -> Tensor:
         """As `_trunk` for the rows of a strip that lie four for each block and one behind it."""
         x = lr.to(self.head.weight.dtype)
-        x = plain_conv(self.head, above.join(self.head, x, 1, last=ends.below), ends)
+        x = above.join(self.head, x, 1, last=ends.below)
+        x = ends.after(plain_conv(self.head, x, ends.zeros), 1)
         for block in self.blocks:
             x = block(above.join(block, x, 4, last=ends.below), ends)
         return x
