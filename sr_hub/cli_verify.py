@@ -5,18 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sr_hub.claims import METRICS, TOLERANCES, Claim, claim_of, claims_in_card
 from sr_hub.hub_files import HubOptions
 from sr_hub.measuring import measure
 from sr_hub.metrics import LPIPS
-from sr_hub.model_card import (
-    CARD_FILE,
-    METRICS,
-    TOLERANCES,
-    Claim,
-    claim_of,
-    claims_in_card,
-    is_rendered,
-)
+from sr_hub.model_card import CARD_FILE, is_rendered
 from sr_hub.pretrained import find_beside
 
 

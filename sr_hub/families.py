@@ -7,9 +7,10 @@ from functools import lru_cache
 import torch
 
 from sr_hub import settings as work
+from sr_hub.claims import Claim, claims_in_card
 from sr_hub.generator import DEFAULT_FIDELITY, SRGenerator
 from sr_hub.hub_files import HubOptions
-from sr_hub.model_card import CARD_FILE, Claim, claims_in_card, license_in_card
+from sr_hub.model_card import CARD_FILE, license_in_card
 from sr_hub.pretrained import ModelFiles, find_beside, find_model
 
 

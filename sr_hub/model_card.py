@@ -2,19 +2,26 @@
 
 import dataclasses
 import hashlib
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import jinja2
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCardData
 from safetensors import SafetensorError, safe_open
-from yaml import YAMLError
 
+from sr_hub.claims import (
+    DEGRADATIONS_IN_WORDS,
+    FIELDS,
+    METRICS,
+    TOLERANCES,
+    Claim,
+    as_entries,
+    card_data,
+    claim_in,
+    read_json,
+)
 from sr_hub.pretrained import BUNDLED, CONFIG_FILE, DEFAULT_FIDELITY, FIDELITY_FILE, WEIGHTS_FILE, reach
 from sr_hub.training_record import RECORD_FILE, Leg, read_record, sha256_of
 
@@ -22,20 +29,7 @@ CARD_FILE = "README.md"
 PICTURE_FILE = "before_after.png"
 RESULTS_FOLDER = "results"
 
-METRICS = {"psnr": "PSNR-Y", "ssim": "SSIM-Y", "lpips": "LPIPS"}
-"""Names of the Hub and of people."""
-
-TOLERANCES = {"psnr": 0.02, "ssim": 0.001, "lpips": 0.002}
-"""How far a score measured again may lie from the card's: machines round differently."""
-
 _DIGITS = {"psnr": 2, "ssim": 4, "lpips": 4}
-_FIELDS = {"psnr": "psnr_y", "ssim": "ssim_y", "lpips": "lpips"}
-_DEGRADATIONS = {
-    "bicubic": "bicubic: MATLAB's, antialiased",
-    "photo": "photo: random blur, resizing, noise and JPEG compression",
-    "rough": "rough: as photo, more of it in a third of the images",
-}
-_LR = re.compile(rf"as published|({'|'.join(_DEGRADATIONS)}), seed \d{{1,12}}")
 _SEAL = re.compile(r"\n<!-- sr-hub card ([0-9a-f]{16}) -->\n\Z")
 
 
@@ -49,19 +43,6 @@ class CardOptions:
     data_statement: str | None = None
     datasets: tuple[str, ...] = ()
     evaluations: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The scores of one evaluation: means by metric (``psnr``, ``ssim``, ``lpips``), None if not measured."""
-
-    dataset: str
-    images: int
-    lr: str
-    fidelity: float | None
-    precision: str
-    sr: dict[str, float | None]
-    bicubic: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -193,6 +174,11 @@ def is_blank(card: str) -> bool:
     ).strip()
 
 
+def license_in_card(card: str) -> str | None:
+    """The licence that a card's metadata names."""
+    return card_data(card).license
+
+
 def told_legs(legs: Sequence[Leg], options: CardOptions) -> list[Leg]:
     """``legs``, with the licence and the data statement of ``options`` where a leg has none."""
     told = []
@@ -206,105 +192,6 @@ def told_legs(legs: Sequence[Leg], options: CardOptions) -> list[Leg]:
 def license_of(legs: Sequence[Leg], options: CardOptions) -> str | None:
     """The licence that ``options`` or else the newest of the legs names."""
     return options.license or next((leg.license for leg in reversed(legs) if leg.license), None)
-
-
-def read_evaluation(path: Path) -> Claim:
-    """The means of a file that ``sr-hub evaluate --json`` wrote.
-
-    Raises:
-        ValueError: If it is no such file.
-    """
-    content = _read_json(path)
-    if "mean" not in content:
-        raise ValueError(f"{path} must hold scores of sr-hub evaluate --json, got {', '.join(content)}")
-    return _claim(path, content)
-
-
-def claims_in_card(card: str) -> list[Claim]:
-    """The scores that the metadata of a card claims, as `render_card` wrote them.
-
-    Raises:
-        ValueError: If the metadata is broken, or a score does not say what it was measured on. Scores of
-            other metrics than `METRICS` are left out.
-    """
-    claims: dict[str, Claim] = {}
-    for result in _card_data(card).eval_results or []:
-        if result.metric_type not in list(METRICS):
-            continue
-        claim = _claim_of_entry(result)
-        claim = claims.setdefault(f"{claim} {result.dataset_args}", claim)
-        bicubic = (result.metric_args or {}).get("bicubic")
-        for scores, value in ((claim.sr, result.metric_value), (claim.bicubic, bicubic)):
-            number = None if value is None and scores is claim.bicubic else _number(result, value)
-            if scores[result.metric_type] not in (None, number):
-                raise _bad_entry(result, f"one value, {scores[result.metric_type]}", number)
-            scores[result.metric_type] = number
-    return list(claims.values())
-
-
-def _claim_of_entry(result: EvalResult) -> Claim:
-    """The claim that an entry of a card's metadata belongs to, without scores."""
-    settings, arguments = result.dataset_args, result.metric_args
-    for name, value in (("dataset args", settings), ("metric args", arguments or {})):
-        if not isinstance(value, dict):
-            raise _bad_entry(result, f"a mapping as its {name}", value)
-    assert settings is not None
-    dataset = result.dataset_name
-    if not isinstance(dataset, str) or dataset in ("", "..") or Path(dataset).name != dataset:
-        raise _bad_entry(result, "the name of a folder as its dataset", dataset)
-    images, lr = settings.get("images"), settings.get("lr")
-    if type(images) is not int:
-        raise _bad_entry(result, "a whole number as its images", images)
-    if not isinstance(lr, str) or not _LR.fullmatch(lr):
-        raise _bad_entry(result, "'as published' or '<degradation>, seed <number>' as its lr", lr)
-    precision, fidelity = settings.get("precision"), settings.get("fidelity")
-    if precision not in ("float32", "bfloat16"):
-        raise _bad_entry(result, "float32 or bfloat16 as its precision", precision)
-    if fidelity is not None and not (type(fidelity) in (int, float) and 0 <= fidelity <= 1):
-        raise _bad_entry(result, "a number in [0, 1] as its fidelity", fidelity)
-    return Claim(dataset, images, lr, fidelity, precision, dict.fromkeys(METRICS), dict.fromkeys(METRICS))
-
-
-def _number(result: EvalResult, value: object) -> float:
-    try:
-        return float(value)  # type: ignore[arg-type]  # what is no number is caught
-    except (TypeError, ValueError, OverflowError) as error:
-        raise _bad_entry(result, "a number", value) from error
-
-
-def _bad_entry(result: EvalResult, expected: str, got: object) -> ValueError:
-    return ValueError(
-        f"the score {result.metric_type} on {result.dataset_name} must have {expected}, got {got!r}"
-    )
-
-
-def license_in_card(card: str) -> str | None:
-    """The licence that a card's metadata names."""
-    return _card_data(card).license
-
-
-def claim_of(settings: Mapping[str, str | int], images: int, sr: object, bicubic: object) -> Claim:
-    """The claim that means of an evaluation, with fields ``psnr_y``, ``ssim_y`` and ``lpips``, amount to."""
-    fidelity = settings.get("fidelity")
-    return Claim(
-        dataset=str(settings["data"]),
-        images=images,
-        lr=str(settings["lr"]),
-        fidelity=None if fidelity is None else float(fidelity),
-        precision=str(settings["precision"]),
-        sr={metric: getattr(sr, name) for metric, name in _FIELDS.items()},
-        bicubic={metric: getattr(bicubic, name) for metric, name in _FIELDS.items()},
-    )
-
-
-def _card_data(card: str) -> ModelCardData:
-    try:
-        data = ModelCard(card).data
-    except (ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"a card must begin with metadata between lines ---, got: {reason}") from error
-    assert isinstance(data, ModelCardData)
-    return data
 
 
 def _template() -> str:
@@ -323,15 +210,15 @@ def _read_facts(folder: Path, options: CardOptions) -> _Facts:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{folder / WEIGHTS_FILE} must be a safetensors file, got: {error}") from error
-    facts = _Facts(folder, _read_json(folder / CONFIG_FILE), shapes)
+    facts = _Facts(folder, read_json(folder / CONFIG_FILE), shapes)
     if (folder / RECORD_FILE).is_file():
         facts.legs.extend(read_record(folder / RECORD_FILE))
     for path in [*sorted((folder / RESULTS_FOLDER).glob("*.json")), *options.evaluations]:
-        content = _read_json(path)
+        content = read_json(path)
         if "seconds_per_output_megapixel" in content:
             facts.speeds.extend(Speed(**entry) for entry in content["seconds_per_output_megapixel"])
         elif "mean" in content:
-            facts.claims.append(_claim(path, content))
+            facts.claims.append(claim_in(content, path))
         else:
             raise ValueError(
                 f"{path} must hold scores of sr-hub evaluate --json or seconds_per_output_megapixel, "
@@ -341,52 +228,8 @@ def _read_facts(folder: Path, options: CardOptions) -> _Facts:
     return facts
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} must be JSON, got: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
-    return content
-
-
-def _claim(path: Path, content: dict[str, Any]) -> Claim:
-    try:
-        means = content["mean"]
-        sr, bicubic = (SimpleNamespace(**means[which]) for which in ("sr", "bicubic"))
-        return claim_of(content["settings"], len(content["images"]), sr, bicubic)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} must hold scores of sr-hub evaluate --json, lacks {error}") from error
-
-
 def _metadata(name: str, license_: str | None, facts: _Facts, options: CardOptions) -> ModelCardData:
-    results = []
-    for claim in facts.claims:
-        for metric, title in METRICS.items():
-            value = claim.sr[metric]
-            if value is None:
-                continue
-            bicubic = claim.bicubic[metric]
-            results.append(
-                EvalResult(
-                    task_type="image-to-image",
-                    task_name="Image Super-Resolution",
-                    dataset_type=re.sub(r"[^\w.-]+", "-", claim.dataset).lower(),
-                    dataset_name=claim.dataset,
-                    dataset_config=_setting(claim, facts.config["scale"]),
-                    dataset_args={
-                        "images": claim.images,
-                        "lr": claim.lr,
-                        "precision": claim.precision,
-                        **({} if claim.fidelity is None else {"fidelity": claim.fidelity}),
-                    },
-                    metric_type=metric,
-                    metric_name=title,
-                    metric_value=round(value, 4),
-                    metric_args=None if bicubic is None else {"bicubic": round(bicubic, 4)},
-                )
-            )
+    results = as_entries(facts.claims, facts.config["scale"])
     bases = [leg.start.model for leg in facts.legs if leg.start is not None and leg.start.hub]
     return ModelCardData(
         license=license_,
@@ -399,13 +242,6 @@ def _metadata(name: str, license_: str | None, facts: _Facts, options: CardOptio
         model_name=name,
         eval_results=results or None,
     )
-
-
-def _setting(claim: Claim, scale: int) -> str:
-    parts = [f"x{scale}", f"lr {claim.lr}", claim.precision]
-    if claim.fidelity is not None:
-        parts.append(f"fidelity {claim.fidelity:g}")
-    return ", ".join(parts)
 
 
 def _score_rows(claims: list[Claim]) -> list[dict[str, str]]:
@@ -427,7 +263,7 @@ def _score_row(images: str, lr: str, model: str, scores: dict[str, float | None]
     # PSNR is always measured: in the files of scores, as in JSON, there is no number for an infinite one.
     absent = {"psnr": "infinite"}
     cells = {
-        _FIELDS[metric]: absent.get(metric, "not measured")
+        FIELDS[metric]: absent.get(metric, "not measured")
         if value is None
         else f"{value:.{_DIGITS[metric]}f}"
         for metric, value in scores.items()
@@ -466,7 +302,7 @@ def _leg_row(leg: Leg) -> dict[str, str | int | None]:
         "start": start,
         "images": ", ".join(count) or "not counted",
         "statement": leg.data.statement,
-        "degradation": _DEGRADATIONS.get(degradation, degradation),
+        "degradation": DEGRADATIONS_IN_WORDS.get(degradation, degradation),
         "steps": ", ".join(f"{steps:,} {phase}" for phase, steps in leg.steps.items()),
         "seed": leg.seed,
         "time": "not recorded" if leg.hours is None else _hours(leg.hours),

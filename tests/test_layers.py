@@ -20,7 +20,7 @@ LAYERS = (
     | {"whole_files", "row_resize", "memory", "strip_writers", "png_chunks"}
     | {"discriminator", "losses", "expansion", "config", "checkpoint", "curves", "step_graph"}
     | {"loopback_hub"},
-    {"training_record", "optimizers"},
+    {"training_record", "optimizers", "claims"},
     {"model_card"},
     {"publishing", "run_folder"},
     {"images", "degradations", "generator"},

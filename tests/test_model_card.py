@@ -10,13 +10,11 @@ import torch
 from huggingface_hub import ModelCard
 
 from sr_hub import SRGenerator, cli
+from sr_hub.claims import Claim, claims_in_card, read_evaluation
 from sr_hub.generator import save_weights
 from sr_hub.model_card import (
     CardOptions,
-    Claim,
-    claims_in_card,
     is_rendered,
-    read_evaluation,
     render_card,
     write_card,
 )

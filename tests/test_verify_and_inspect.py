@@ -14,12 +14,13 @@ import torch
 from PIL import Image
 
 from sr_hub import SRGenerator, cli
+from sr_hub.claims import Claim, claims_in_card
 from sr_hub.cli_inspect import describe_model
 from sr_hub.cli_verify import _Row
 from sr_hub.generator import save_weights
 from sr_hub.hub_files import HubOptions
 from sr_hub.loopback_hub import LoopbackHub
-from sr_hub.model_card import CardOptions, Claim, claims_in_card, write_card
+from sr_hub.model_card import CardOptions, write_card
 from sr_hub.publishing import PushOptions, push_folder
 from sr_hub.training_record import Data, Leg, write_record
 
