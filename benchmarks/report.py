@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 from benchmarks.machine import as_sentence
 from benchmarks.quality import Result
@@ -164,21 +165,26 @@ def plot_front(results: Sequence[Result], path: Path) -> None:
         axis.set_xlabel("seconds per output megapixel")
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
+    figure.tight_layout()  # which moves the points
+    for axis, *_ in panels:
         _part_labels(axis)
     _save(figure, path)
 
 
 def _part_labels(axis: Axes) -> None:
-    """Moves each label of a point down until it lies over none of those above it."""
+    """Moves each label of a point down until it lies over no other point and none of the labels above it."""
     assert axis.figure is not None
-    pixels = axis.figure.dpi / 72  # of a point, in which labels are moved
+    pixels = axis.figure.dpi / 72  # of a point, in which labels and markers are measured
+    places = [
+        axis.transData.transform(line.get_xydata()) for line in axis.lines if line.get_marker() != "None"
+    ]
+    taken = [Bbox.from_bounds(x - 3 * pixels, y - 3 * pixels, 6 * pixels, 6 * pixels) for ((x, y),) in places]
     labels = [text for text in axis.texts if isinstance(text, Annotation)]
-    labels.sort(key=lambda label: -label.get_window_extent().y1)
-    for index, label in enumerate(labels):
-        above = [other.get_window_extent() for other in labels[:index]]
-        while any(label.get_window_extent().overlaps(box) for box in above):
+    for label in sorted(labels, key=lambda label: -label.get_window_extent().y1):
+        while any(label.get_window_extent().overlaps(box) for box in taken):
             x, y = label.xyann
             label.xyann = (x, y - 1 / pixels)
+        taken.append(label.get_window_extent())
 
 
 def _line(name: str) -> str:

@@ -305,8 +305,15 @@ def test_labels_of_points_that_lie_together_can_be_read(
     monkeypatch.setattr(report, "_save", lambda figure, path: figures.append(figure))
     names = [f"ours: {model}, fidelity {end}, fp32" for model in ("clean", "photo") for end in (1, 0)]
     results = [Result(name, 30.0, 0.1, seconds=0.5) for name in [*names, "SPAN", "Other", "Third"]]
-    report.plot_front([*results, Result("bicubic", 20.0, 0.5, seconds=0.01)], tmp_path / "plot.png")
+    filters = [Result("bicubic", 20.0, 0.5, seconds=0.01), Result("Lanczos", 20.0, 0.5, seconds=0.014)]
+    report.plot_front([*results, *filters], tmp_path / "plot.png")
     for axis in figures[0].axes:
         boxes = [label.get_window_extent() for label in axis.texts]
-        assert len(boxes) == 8
+        assert len(boxes) == 9
         assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+        points = [
+            axis.transData.transform(line.get_xydata()[0])
+            for line in axis.lines
+            if len(line.get_xydata()) == 1
+        ]
+        assert len(points) == 9 and not any(box.contains(x, y) for box in boxes for x, y in points)
