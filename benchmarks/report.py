@@ -219,11 +219,11 @@ def plot_scaling(points: Sequence[dict[str, Any]], path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[2].axhline(0.85, color="tab:grey", linestyle=":", linewidth=1)
     axes[2].legend(fontsize=7, loc="best")
+    figure.tight_layout()
     _save(figure, path)
 
 
 def _save(figure: Any, path: Path) -> None:
-    figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

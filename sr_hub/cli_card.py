@@ -28,6 +28,7 @@ from sr_hub.training_record import (
     describe_run,
     read_record,
     this_machine,
+    told_anew,
     write_record,
 )
 
@@ -90,7 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not legs and record.is_file():
         legs = read_record(record)
     if legs:
-        legs[-1] = _with(legs[-1], arguments.license, arguments.data_statement)
+        legs[-1] = told_anew(legs[-1], arguments.license, arguments.data_statement)
         told = CardOptions(license=arguments.license, data_statement=arguments.data_statement)
         write_record(record, told_legs(legs, told))
     if arguments.time:
@@ -118,11 +119,6 @@ def _leg_of(run_folder: Path) -> Leg:
     if config.threads:
         machine = dataclasses.replace(machine, threads=config.threads)
     return describe_run(run_folder, data=data, machine=machine)
-
-
-def _with(leg: Leg, license: str | None, statement: str | None) -> Leg:
-    data = dataclasses.replace(leg.data, statement=statement or leg.data.statement)
-    return dataclasses.replace(leg, license=license or leg.license, data=data)
 
 
 def _write_times(folder: Path) -> None:

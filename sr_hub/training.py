@@ -393,7 +393,7 @@ class _Run:
         )
         record = folder / RECORD_FILE
         if record.is_file():  # of these very weights: this call has trained nothing
-            leg = told_anew(read_record(record)[-1], leg)
+            leg = told_anew(read_record(record)[-1], leg.license, leg.data.statement)
         write_record(record, [*self.before, leg])
         phase = "adversarial" if self.config.adversarial_steps else "pixel"
         if found := sheets(self.folder, phase):

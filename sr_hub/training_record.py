@@ -98,14 +98,10 @@ class Leg:
     afterwards: str | None = None
 
 
-def told_anew(leg: Leg, repeated: Leg) -> Leg:
-    """``leg`` as it was recorded, with licence and statement of a later call for the same run."""
-    statement = repeated.data.statement or leg.data.statement
-    return dataclasses.replace(
-        leg,
-        license=repeated.license or leg.license,
-        data=dataclasses.replace(leg.data, statement=statement),
-    )
+def told_anew(leg: Leg, license: str | None, statement: str | None) -> Leg:
+    """``leg`` with the licence and the statement on its data that were told later, where they were."""
+    data = dataclasses.replace(leg.data, statement=statement or leg.data.statement)
+    return dataclasses.replace(leg, license=license or leg.license, data=data)
 
 
 def this_machine(device: torch.device, processes: int = 1) -> Machine:
