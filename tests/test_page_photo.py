@@ -260,13 +260,15 @@ def test_a_number_out_of_range_stops_nothing_and_leaves_no_stop_button(page: Pag
     assert not [stop for stop in page.all("#stop") if stop.is_displayed()]
 
 
-def test_the_loupe_follows_the_window(page: Page, photo: Path) -> None:
+def test_the_page_fills_the_window_and_the_loupe_follows_it(page: Page, photo: Path) -> None:
     page.result(photo, "256×192")
     places = "return [...document.querySelectorAll('.panel img')].map(image => image.style.transform)"
     before, size = page.run(places), page.browser.get_window_size()
     try:
         page.browser.set_window_size(900, size["height"])
         page.wait(lambda: page.run(places) != before)
+        assert page.run("return document.querySelector('#desk').clientWidth / innerWidth") > 0.9
+        assert page.run("const row = document.querySelector('#scale'); return row.scrollWidth - row.clientWidth") == 0
     finally:
         page.browser.set_window_size(size["width"], size["height"])
     page.wait(lambda: page.run(places) == before)
