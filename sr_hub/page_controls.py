@@ -112,11 +112,12 @@ def facts_text(facts: ModelFacts) -> str:
     lines = [f"{facts.scale}× · {facts.parameters / 1e6:.2f} million weights · {ends} · licence: {license_}"]
     if facts.claims:
         lines += ["", "| by its card | fidelity | PSNR-Y | LPIPS |", "|:--|:--|--:|--:|"]
-    for dataset in dict.fromkeys(claim.dataset for claim in facts.claims):
-        claims = [claim for claim in facts.claims if claim.dataset == dataset]
+    for dataset, lr in dict.fromkeys((claim.dataset, claim.lr) for claim in facts.claims):
+        claims = [claim for claim in facts.claims if (claim.dataset, claim.lr) == (dataset, lr)]
+        name = dataset if lr == "as published" else f"{dataset} {lr.partition(',')[0]}"
         rows = [("" if claim.fidelity is None else f"{claim.fidelity:g}", claim.sr) for claim in claims]
         for fidelity, scores in [*rows, ("bicubic", claims[0].bicubic)]:
-            cells = (_plain(dataset), fidelity, _figure(scores["psnr"], 2), _figure(scores["lpips"], 3))
+            cells = (_plain(name), fidelity, _figure(scores["psnr"], 2), _figure(scores["lpips"], 3))
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

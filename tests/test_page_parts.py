@@ -74,6 +74,16 @@ def test_facts_of_a_bundled_family_hold_its_scores() -> None:
     assert f"| {claim.dataset} | bicubic | {claim.bicubic['psnr']:.2f} |" in text
 
 
+def test_facts_tell_scores_of_damaged_pictures_apart() -> None:
+    facts = Service().facts("photo")
+    text = facts_text(facts)
+    by_lr = {claim.lr: claim for claim in facts.claims if claim.dataset == "Set14" and claim.fidelity == 1}
+    for lr, name in (("as published", "Set14"), ("photo, seed 0", "Set14 photo")):
+        claim = by_lr[lr]
+        assert f"| {name} | 1 | {claim.sr['psnr']:.2f} | {claim.sr['lpips']:.3f} |" in text
+        assert f"| {name} | bicubic | {claim.bicubic['psnr']:.2f} | {claim.bicubic['lpips']:.3f} |" in text
+
+
 def test_foreign_words_are_no_markup() -> None:
     bad = "<script>alert(1)</script> [x](y) | z"
     assert not set("<>[]()|") & set(facts_text(ModelFacts("m", False, 4, 1000, license=bad)))
