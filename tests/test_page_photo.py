@@ -268,7 +268,8 @@ def test_the_page_fills_the_window_and_the_loupe_follows_it(page: Page, photo: P
         page.browser.set_window_size(900, size["height"])
         page.wait(lambda: page.run(places) != before)
         assert page.run("return document.querySelector('#desk').clientWidth / innerWidth") > 0.9
-        assert page.run("const row = document.querySelector('#scale'); return row.scrollWidth - row.clientWidth") == 0
+        row = "const row = document.querySelector('#scale'); return row.scrollWidth - row.clientWidth"
+        assert page.run(row) == 0
     finally:
         page.browser.set_window_size(size["width"], size["height"])
     page.wait(lambda: page.run(places) == before)
