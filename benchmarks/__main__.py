@@ -20,10 +20,11 @@ from benchmarks.report import (
     plot_scaling,
 )
 from benchmarks.scaling import SIDES, measure_scaling
-from benchmarks.scores import PUBLISHED, read_scores, scores_table
+from benchmarks.scores import read_scores, scores_table
 from benchmarks.startup import measure_startup
 from benchmarks.worker import SCALE
 from benchmarks.workers import measure_workers
+from sr_hub.claims import PUBLISHED
 from sr_hub.degradations import DEGRADATIONS
 from sr_hub.evaluation import Pair, find_pairs, load_samples
 from sr_hub.generator import SRGenerator

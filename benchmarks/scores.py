@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sr_hub.claims import PUBLISHED
 from sr_hub.pretrained import DEFAULT_FIDELITY
 
-PUBLISHED = "as published"
 _SETS = ("Set5", "Set14", "BSD100")  # in this order; others after them
 _FIDELITIES = {
     "1.0": "fidelity 1",

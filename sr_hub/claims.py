@@ -25,7 +25,10 @@ DEGRADATIONS_IN_WORDS = {
     "photo": "photo: random blur, resizing, noise and JPEG compression",
     "rough": "rough: as photo, more of it in a third of the images",
 }
-_LR = re.compile(rf"as published|({'|'.join(DEGRADATIONS_IN_WORDS)}), seed \d{{1,12}}")
+PUBLISHED = "as published"
+"""How the LR images were made where a set has its own; else ``<degradation>, seed <number>``."""
+
+_LR = re.compile(rf"{PUBLISHED}|({'|'.join(DEGRADATIONS_IN_WORDS)}), seed \d{{1,12}}")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,14 @@ class Claim:
     precision: str
     sr: dict[str, float | None]
     bicubic: dict[str, float | None]
+
+    @property
+    def degradation(self) -> tuple[str | None, int]:
+        """What made the LR images and its seed, as `lr` tells; None and 0 where they are those published."""
+        if self.lr == PUBLISHED:
+            return None, 0
+        name, _, seed = self.lr.partition(", seed ")
+        return name, int(seed)
 
 
 def read_evaluation(path: Path) -> Claim:
@@ -155,7 +166,7 @@ def _claim_of_entry(result: EvalResult) -> Claim:
     if type(images) is not int:
         raise _bad_entry(result, "a whole number as its images", images)
     if not isinstance(lr, str) or not _LR.fullmatch(lr):
-        raise _bad_entry(result, "'as published' or '<degradation>, seed <number>' as its lr", lr)
+        raise _bad_entry(result, f"'{PUBLISHED}' or '<degradation>, seed <number>' as its lr", lr)
     precision, fidelity = settings.get("precision"), settings.get("fidelity")
     if precision not in ("float32", "bfloat16"):
         raise _bad_entry(result, "float32 or bfloat16 as its precision", precision)

@@ -113,10 +113,7 @@ def _measured(model: str, claim: Claim, folder: Path, lpips: LPIPS | None, hub: 
     Raises:
         ValueError: If the set is not the one of the claim.
     """
-    degradation, seed = None, 0
-    if claim.lr != "as published":
-        degradation, _, number = claim.lr.partition(", seed ")
-        seed = int(number)
+    degradation, seed = claim.degradation
     evaluation = measure(
         model,
         folder,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sr_hub.claims import PUBLISHED
 from sr_hub.degradations import DEGRADATIONS
 from sr_hub.evaluation import Evaluation, Observer, Pair, evaluate, find_pairs, load_samples
 from sr_hub.generator import DEFAULT_FIDELITY, SRGenerator
@@ -69,7 +70,7 @@ def measure(
         settings["fidelity"] = str(DEFAULT_FIDELITY if fidelity is None else fidelity)
     settings |= {
         "data": folder.resolve().name,
-        "lr": f"{made_by}, seed {seed}" if _made(pairs) else "as published",
+        "lr": f"{made_by}, seed {seed}" if _made(pairs) else PUBLISHED,
         "precision": str(dtype).removeprefix("torch."),
         "weights": hash_weights(generator),
         "program": program_name(),

@@ -114,7 +114,8 @@ def facts_text(facts: ModelFacts) -> str:
         lines += ["", "| by its card | fidelity | PSNR-Y | LPIPS |", "|:--|:--|--:|--:|"]
     for dataset, lr in dict.fromkeys((claim.dataset, claim.lr) for claim in facts.claims):
         claims = [claim for claim in facts.claims if (claim.dataset, claim.lr) == (dataset, lr)]
-        name = dataset if lr == "as published" else f"{dataset} {lr.partition(',')[0]}"
+        degradation, _ = claims[0].degradation
+        name = dataset if degradation is None else f"{dataset} {degradation}"
         rows = [("" if claim.fidelity is None else f"{claim.fidelity:g}", claim.sr) for claim in claims]
         for fidelity, scores in [*rows, ("bicubic", claims[0].bicubic)]:
             cells = (_plain(name), fidelity, _figure(scores["psnr"], 2), _figure(scores["lpips"], 3))
