@@ -120,6 +120,8 @@ def _connect(
         viewer.photo(events.take_upload, None, [ticket, stop], **at_once),
         viewer.example(events.take_example, None, [ticket, stop], **at_once),
     ]
+    # In the queue, without which gradio shows no toast.
+    viewer.left(events.tell_left, None, None, show_progress="hidden", api_visibility="private")
     for photo in handed_in:
         photo.then(events.offer_quality, suffix, quality, **at_once)
     starts = [

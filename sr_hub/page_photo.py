@@ -60,6 +60,13 @@ class PhotoEvents:
         self.sessions.set_photo(request.session_hash, path)
         return self.start(request)
 
+    def tell_left(self, event: gr.EventData) -> None:
+        """Of what was handed in at once not all is taken: no folder, and no photo but the first."""
+        if event.folder:
+            warn("expected a photo, got a folder")
+        else:
+            gr.Info("The first was taken; Several photos takes them all.")
+
     def take_example(self, event: gr.EventData, request: gr.Request) -> tuple[int, Any]:
         """One of the examples, by its number; starts a run."""
         example = self.examples[int(event.index) % len(self.examples)]

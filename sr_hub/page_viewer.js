@@ -253,6 +253,7 @@ const work = () => root.classList.add("is-working"); // until Python sends somet
 let taking = 0; // number of the photo that was handed in last: an older one may arrive later
 async function take(list) {
   if (!list.length) return;
+  if (list.length > 1) trigger("left", { folder: false });
   const turn = ++taking;
   root.classList.add("is-uploading");
   try {
@@ -271,14 +272,24 @@ $("#photo-file").addEventListener("change", async (event) => {
 document.addEventListener("paste", (event) => {
   if (!event.defaultPrevented && event.clipboardData?.files.length) take(event.clipboardData.files);
 });
+function drop(transfer) {
+  const items = [...transfer.items].filter((item) => item.kind === "file");
+  const isFolder = items.map((item) => item.webkitGetAsEntry()?.isDirectory);
+  const photos = [...transfer.files].filter((file, index) => !isFolder[index]);
+  if (!photos.length && isFolder.length) trigger("left", { folder: true });
+  take(photos);
+}
 for (const name of ["dragover", "drop"]) {
-  stage.addEventListener(name, (event) => {
+  document.addEventListener(name, (event) => { // beside the stage, too, where a photo is easily let go
+    if (event.defaultPrevented || !stage.offsetParent || !event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
     stage.classList.toggle("over", name === "dragover");
-    if (name === "drop") take(event.dataTransfer.files);
+    if (name === "drop") drop(event.dataTransfer);
   });
 }
-stage.addEventListener("dragleave", () => stage.classList.remove("over"));
+document.addEventListener("dragleave", (event) => { // of the window, not from one element to the next
+  if (!event.relatedTarget) stage.classList.remove("over");
+});
 for (const [index, example] of (props.examples || []).entries()) {
   const button = document.createElement("button");
   button.type = "button";

@@ -14,7 +14,7 @@ _HERE = Path(__file__).parent
 
 
 def build_viewer(examples: list[Example]) -> Any:
-    """The component. Its events: ``look``, ``invented``, ``example`` and ``photo``, with their data."""
+    """The component. Its events are ``look``, ``invented``, ``example``, ``photo`` and ``left``."""
     return gr.HTML(
         value={},
         html_template=_read("html"),

@@ -152,6 +152,14 @@ class Page:
     def hand_in(self, path: Path) -> None:
         self.find("#photo-file").send_keys(str(path))
 
+    def drop(self, selector: str, *paths: Path) -> None:
+        """Drags files or folders into the window and lets them go over an element."""
+        box = self.find(selector).rect
+        at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.browser.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, **at, "data": data})
+
     def rest(self) -> None:
         """Until no run is under way and the download is there."""
         self.wait(lambda: not [stop for stop in self.all("#stop") if stop.is_displayed()])
