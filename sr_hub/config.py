@@ -51,6 +51,9 @@ class TrainConfig:
     shrink: float = option(
         1.0, "shrink hr crops by a random factor from 1 to this, so that a pixel shows more of the world"
     )
+    recolor: float = option(
+        0.0, "share of the crops whose channels are exchanged, half of them negatives; 0 leaves colours alone"
+    )
     mirror: bool = option(True, "learn crops mirrored and turned, too; --no-mirror for text and plates")
 
     scale: Literal[2, 3, 4] = option(4, "output pixels per input pixel, each way")
@@ -139,7 +142,7 @@ class TrainConfig:
             raise ValueError(f"seed must be below 2^63, got {self.seed}")
         if not 1 <= self.shrink <= 8:
             raise ValueError(f"shrink must lie in [1, 8], got {self.shrink}")
-        for name in ("final_learning_rate", "ema_decay"):
+        for name in ("final_learning_rate", "ema_decay", "recolor"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         for item in dataclasses.fields(self):

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, permutations
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +92,7 @@ def decode(path: Path) -> np.ndarray:
         raise ValueError(str(error)) from error
 
 
+_ORDERS = list(permutations(range(3)))  # of the channels, the usual one first
 SHIFTS = 8
 """``Batch.shift`` lies in [0, SHIFTS), HR pixels: all places on the strides of VGG19 and discriminator."""
 
@@ -202,6 +203,7 @@ class Crops:
         scale: int,
         degradation: Degradation,
         shrink: float = 1.0,
+        recolor: float = 0.0,
     ) -> Batch:
         """The crops that ``keys`` (a random seed each) stand for, degraded.
 
@@ -213,12 +215,15 @@ class Crops:
             scale: HR pixels per LR pixel.
             degradation: Makes ``lr`` of ``hr``.
             shrink: ``hr`` is shrunk by a factor between 1 and this, the same for the whole batch.
+            recolor: Share of the crops whose colours are changed, see `recolored`.
         """
         side = (patch_size + 2 * MARGIN) * scale
         factor = 1 + (shrink - 1) * (turn >> 9) / 2**23
         read = int(side * factor)
         generators = [torch.Generator().manual_seed(key) for key in keys]
         squares = self._cut([self.place(generator, read) for generator in generators], read)
+        if recolor:
+            squares = recolored(squares, recolor, generators)
         hr = squares.permute(0, 3, 1, 2).float() / 255
         if read > side:
             hr = round_to_8_bits(F.interpolate(hr, (side, side), mode="bicubic", antialias=True))
@@ -277,6 +282,25 @@ def gather(buffer: Tensor, starts: list[int], widths: list[int], side: int) -> T
     row = torch.arange(side, device=buffer.device).view(1, -1, 1)
     sample = torch.arange(3 * side, device=buffer.device)
     return buffer[start + 3 * width * row + sample].unflatten(2, (side, 3))
+
+
+def recolored(squares: Tensor, share: float, generators: list[torch.Generator]) -> Tensor:
+    """A share of the crops with red, green and blue exchanged at random, half of them negatives.
+
+    A butterfly's contours are then learnt in the colours of foliage, too. Exchanged channels are one of the
+    augmentations of Yoo, Ahn and Sohn (CVPR 2020, arXiv:2004.00448).
+
+    Args:
+        squares: ``(N, side, side, 3)``, uint8.
+        share: From 0 to 1.
+        generators: One for each square.
+    """
+    draws = [torch.rand(3, generator=generator, dtype=torch.float64).tolist() for generator in generators]
+    orders = [_ORDERS[int(6 * order)] if chosen < share else _ORDERS[0] for chosen, order, _ in draws]
+    negatives = [255 if chosen < share and negative < 0.5 else 0 for chosen, _, negative in draws]
+    channels = moved(torch.tensor(orders), squares.device).view(-1, 1, 1, 3)
+    mask = moved(torch.tensor(negatives, dtype=torch.uint8), squares.device).view(-1, 1, 1, 1)
+    return squares.gather(3, channels.expand(squares.shape)) ^ mask
 
 
 def smallest_side(patch_size: int, scale: int, shrink: float = 1.0) -> int:

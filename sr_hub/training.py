@@ -274,6 +274,7 @@ class _Run:
             config.scale,
             self.degradation,
             config.shrink,
+            config.recolor,
         )
 
     def _loop(

@@ -67,6 +67,7 @@ def test_broken_settings_file(tmp_path: Path, content: str, message: str) -> Non
         ({"init_fidelity": 0.5}, "init_fidelity needs init, got 0.5 for new weights"),
         ({"out": "runs/\udcff"}, r"out must be UTF-8, as it is written down, got 'runs/\\udcff'"),
         ({"shrink": 0.5}, r"shrink must lie in \[1, 8\], got 0.5"),
+        ({"recolor": 1.5}, r"recolor must lie in \[0, 1\], got 1.5"),
         ({"ema_decay": 1.5}, r"ema_decay must lie in \[0, 1\], got 1.5"),
         ({"pixel_steps": 0, "adversarial_steps": 0}, "nothing to train"),
         ({"lpips": "alex.safetensors"}, "lpips and lpips_weight must be given together, got alex.* and 0.0"),

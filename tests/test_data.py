@@ -1,8 +1,9 @@
 import subprocess
 import sys
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -265,3 +266,28 @@ def test_shrinking_needs_larger_images(folder: Path) -> None:
     assert smallest_side(4, 4, 1.5) == 72
     found = crops(folder, smallest=smallest_side(4, 4, 1.5))
     assert [why for _, why in found.skipped] == ["200x70 is smaller than 72 pixels"]
+
+
+def test_recolored_crops_are_exchanged_channels_and_negatives_of_the_crops(folder: Path) -> None:
+    found, keys = crops(folder), list(range(400))
+    plain = found.batch(keys, 0, 4, 4, DEGRADATIONS["bicubic"])
+    batch = found.batch(keys, 0, 4, 4, DEGRADATIONS["bicubic"], recolor=0.6)
+    kinds: Counter[tuple[tuple[int, ...], bool]] = Counter()
+    for before, after, lr in zip(plain.hr, batch.hr, batch.lr, strict=True):
+        kind = next(
+            (order, negative)
+            for order in permutations(range(3))
+            for negative in (False, True)
+            if torch.allclose(after, 1 - before[list(order)] if negative else before[list(order)], atol=1e-6)
+        )
+        kinds[kind] += 1
+        assert abs(after.mean() - lr.mean()) < 0.02, "lr is made of what hr became"
+    usual = kinds.pop(((0, 1, 2), False))
+    assert abs(usual / 400 - (0.4 + 0.6 / 12)) < 0.1
+    assert len(kinds) == 11 and all(abs(count / 400 - 0.05) < 0.04 for count in kinds.values())
+
+
+def test_recolored_crops_are_the_same_for_the_same_keys(folder: Path) -> None:
+    found = crops(folder)
+    first, second = (found.batch([3, 4], 0, 4, 4, DEGRADATIONS["photo"], recolor=1) for _ in range(2))
+    assert torch.equal(first.hr, second.hr) and torch.equal(first.lr, second.lr)
