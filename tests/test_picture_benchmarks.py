@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import consistency, folder
+from benchmarks import consistency, drawn_set, folder
 from sr_hub.generator import SRGenerator
 from sr_hub.images import read_picture
 
@@ -50,3 +50,25 @@ def test_consistency_is_compared_with_none(
     assert "Set:\n\n| steps" in capsys.readouterr().out
     with pytest.raises(ValueError, match="must hold HR/ and LRx4/"):
         consistency.measure_consistency(SRGenerator.from_pretrained(model), tmp_path / "Set" / "HR")
+
+
+def test_the_drawn_set_lies_on_opaque_colours_beside_its_lr_images(tmp_path: Path) -> None:
+    Image.new("RGBA", (490, 470), (10, 20, 30, 0)).save(tmp_path / "clear.png")
+    picture = drawn_set.portrait(tmp_path / "clear.png", seed=3)
+    color = picture.getpixel((0, 0))
+    assert picture.size == (480, 470) and color != (10, 20, 30)
+    drawn_set.save(picture, tmp_path, "portrait-00")
+    for folder_name, size in (("HR", (480, 468)), ("LRx4", (120, 117))):
+        with Image.open(tmp_path / folder_name / "portrait-00.png") as image:
+            assert image.size == size and image.getpixel((60, 60)) == color
+
+
+def test_the_drawn_set_says_which_packages_it_is_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["drawn_set", str(tmp_path), str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        drawn_set.main()
+    said = capsys.readouterr().err
+    assert "lacks usr/lib/python3.11/idlelib/help.html" in said and "openclipart-svg" in said
+    assert not (tmp_path / "out").exists()
