@@ -157,6 +157,7 @@ def plot_front(results: Sequence[Result], path: Path) -> None:
                 xytext=(-6, 3) if beside_line or slowest else (6, -3),
                 ha="right" if beside_line or slowest else "left",  # inside the frame
                 fontsize=7,
+                color="tab:red" if ours else "black",
             )
         for points in lines.values():
             axis.plot(*zip(*points, strict=True), color="tab:red", linewidth=1, alpha=0.5)
@@ -172,19 +173,28 @@ def plot_front(results: Sequence[Result], path: Path) -> None:
 
 
 def _part_labels(axis: Axes) -> None:
-    """Moves each label of a point down until it lies over no other point and none of the labels above it."""
+    """Moves each label of a point, as little as will do, to where it lies over no other point or label.
+
+    Other side of its point counts as much as `aside` steps up or down.
+    """
     assert axis.figure is not None
-    pixels = axis.figure.dpi / 72  # of a point, in which labels and markers are measured
+    pixels, aside = axis.figure.dpi / 72, 8  # of a point, in which labels and markers are measured
     places = [
         axis.transData.transform(line.get_xydata()) for line in axis.lines if line.get_marker() != "None"
     ]
     taken = [Bbox.from_bounds(x - 3 * pixels, y - 3 * pixels, 6 * pixels, 6 * pixels) for ((x, y),) in places]
     labels = [text for text in axis.texts if isinstance(text, Annotation)]
+    moves = [(turned, step) for turned in (False, True) for step in range(-100, 101)]
+    moves.sort(key=lambda move: (abs(move[1]) + aside * move[0], move))
     for label in sorted(labels, key=lambda label: -label.get_window_extent().y1):
-        while any(label.get_window_extent().overlaps(box) for box in taken):
-            x, y = label.xyann
-            label.xyann = (x, y - 1 / pixels)
-        taken.append(label.get_window_extent())
+        (x, y), side = label.xyann, label.get_ha()
+        for turned, step in moves:
+            label.xyann = (-x if turned else x, y + step / pixels)
+            label.set_ha({"left": "right", "right": "left"}[side] if turned else side)
+            box = label.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(box)
 
 
 def _line(name: str) -> str:

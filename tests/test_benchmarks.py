@@ -317,3 +317,18 @@ def test_labels_of_points_that_lie_together_can_be_read(
             if len(line.get_xydata()) == 1
         ]
         assert len(points) == 9 and not any(box.contains(x, y) for box in boxes for x, y in points)
+
+
+def test_a_label_stays_beside_its_point_when_others_lie_where_it_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(report, "_save", lambda figure, path: figures.append(figure))
+    ours = [Result(f"ours: clean, fidelity {end}, fp32", psnr, 0.1, seconds=0.35)
+            for end, psnr in ((1, 30.0), (0.5, 29.9), (0, 28.0))]  # fmt: skip
+    report.plot_front([Result("SPAN", 30.03, 0.1, seconds=0.27), *ours], tmp_path / "plot.png")
+    axis = figures[0].axes[0]
+    label = next(text for text in axis.texts if text.get_text() == "SPAN")
+    x, y = axis.transData.transform((0.27, 30.03))
+    box = label.get_window_extent()
+    assert max(box.x0 - x, x - box.x1, 0) + max(box.y0 - y, y - box.y1, 0) < 20  # pixels
