@@ -175,17 +175,17 @@ def plot_front(results: Sequence[Result], path: Path) -> None:
 def _part_labels(axis: Axes) -> None:
     """Moves each label of a point, as little as will do, to where it lies over no other point or label.
 
-    Other side of its point counts as much as `aside` steps up or down.
+    The other side of its point is as far as 8 pixels up or down.
     """
     assert axis.figure is not None
-    pixels, aside = axis.figure.dpi / 72, 8  # of a point, in which labels and markers are measured
+    pixels = axis.figure.dpi / 72  # of a point, in which labels and markers are measured
     places = [
         axis.transData.transform(line.get_xydata()) for line in axis.lines if line.get_marker() != "None"
     ]
     taken = [Bbox.from_bounds(x - 3 * pixels, y - 3 * pixels, 6 * pixels, 6 * pixels) for ((x, y),) in places]
     labels = [text for text in axis.texts if isinstance(text, Annotation)]
     moves = [(turned, step) for turned in (False, True) for step in range(-100, 101)]
-    moves.sort(key=lambda move: (abs(move[1]) + aside * move[0], move))
+    moves.sort(key=lambda move: (abs(move[1]) + 8 * move[0], move))
     for label in sorted(labels, key=lambda label: -label.get_window_extent().y1):
         (x, y), side = label.xyann, label.get_ha()
         for turned, step in moves:
