@@ -187,10 +187,10 @@ def _part_labels(axis: Axes) -> None:
     moves = [(turned, step) for turned in (False, True) for step in range(-100, 101)]
     moves.sort(key=lambda move: (abs(move[1]) + 8 * move[0], move))
     for label in sorted(labels, key=lambda label: -label.get_window_extent().y1):
-        (x, y), side = label.xyann, label.get_ha()
+        (x, y), on_left = label.xyann, label.get_horizontalalignment() == "right"
         for turned, step in moves:
             label.xyann = (-x if turned else x, y + step / pixels)
-            label.set_ha({"left": "right", "right": "left"}[side] if turned else side)
+            label.set_horizontalalignment("right" if on_left != turned else "left")
             box = label.get_window_extent()
             if not any(box.overlaps(other) for other in taken):
                 break
