@@ -31,6 +31,13 @@ def _nothing() -> Update:
     return gr.skip(), gr.skip(), gr.skip(), gr.skip()
 
 
+_LEFT = {
+    "folder": "expected a photo, got a folder: Several photos takes those",
+    "empty": "expected photos, got a folder without any",
+    "unreadable": "the browser could not read what was dropped",
+}
+
+
 class PhotoEvents:
     """The functions behind the page's events, for one photo.
 
@@ -61,11 +68,11 @@ class PhotoEvents:
         return self.start(request)
 
     def tell_left(self, event: gr.EventData) -> None:
-        """Of what was handed in at once not all is taken: no folder, and no photo but the first."""
-        if event.folder:
-            warn("expected a photo, got a folder")
-        else:
+        """Of what was dropped not all is taken."""
+        if event.what == "others":
             gr.Info("The first was taken; Several photos takes them all.")
+        else:
+            warn(_LEFT[str(event.what)])
 
     def take_example(self, event: gr.EventData, request: gr.Request) -> tuple[int, Any]:
         """One of the examples, by its number; starts a run."""

@@ -253,7 +253,7 @@ const work = () => root.classList.add("is-working"); // until Python sends somet
 let taking = 0; // number of the photo that was handed in last: an older one may arrive later
 async function take(list) {
   if (!list.length) return;
-  if (list.length > 1) trigger("left", { folder: false });
+  if (list.length > 1) trigger("left", { what: "others" });
   const turn = ++taking;
   root.classList.add("is-uploading");
   try {
@@ -276,7 +276,7 @@ function drop(transfer) {
   const items = [...transfer.items].filter((item) => item.kind === "file");
   const isFolder = items.map((item) => item.webkitGetAsEntry()?.isDirectory);
   const photos = [...transfer.files].filter((file, index) => !isFolder[index]);
-  if (!photos.length && isFolder.length) trigger("left", { folder: true });
+  if (!photos.length && isFolder.length) trigger("left", { what: "folder" });
   take(photos);
 }
 for (const name of ["dragover", "drop"]) {
@@ -290,6 +290,41 @@ for (const name of ["dragover", "drop"]) {
 document.addEventListener("dragleave", (event) => { // of the window, not from one element to the next
   if (!event.relatedTarget) stage.classList.remove("over");
 });
+
+// --- several photos dropped, and folders of them: as if they had been chosen in gradio's field -----------------
+const isPicture = (file) => file.type.startsWith("image/") || /\.(heic|heif|jxl|avif|tiff?)$/i.test(file.name);
+const part = (entry, method) => new Promise((resolve, reject) => entry[method](resolve, reject));
+async function filesOf(entry) { // of a folder the pictures, by name, with those of the folders inside
+  if (entry.isFile) return [await part(entry, "file")];
+  const reader = entry.createReader(), inside = [];
+  for (let some = true; some;) { // a reader gives a hundred at a time
+    const more = await part(reader, "readEntries");
+    inside.push(...more);
+    some = more.length;
+  }
+  inside.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+  return (await Promise.all(inside.map(filesOf))).flat().filter(isPicture);
+}
+async function giveAll(field, entries) {
+  const data = new DataTransfer();
+  for (const file of (await Promise.all(entries.map(filesOf))).flat()) data.items.add(file);
+  if (!data.files.length) { trigger("left", { what: "empty" }); return; }
+  const input = field.querySelector("input[type=file]");
+  input.files = data.files;
+  input.dispatchEvent(new Event("change", { bubbles: true }));
+}
+for (const name of ["dragover", "drop"]) {
+  document.addEventListener(name, (event) => {
+    const field = document.querySelector("#batch-files");
+    if (!field?.offsetParent || !event.dataTransfer.types.includes("Files")) return;
+    event.preventDefault();
+    if (name === "dragover") return;
+    event.stopPropagation();
+    event.target.dispatchEvent(new DragEvent("dragleave", { bubbles: true })); // ends gradio's highlight
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
+    giveAll(field, entries).catch(() => trigger("left", { what: "unreadable" }));
+  }, true);
+}
 for (const [index, example] of (props.examples || []).entries()) {
   const button = document.createElement("button");
   button.type = "button";

@@ -58,3 +58,22 @@ def test_several_photos_become_a_gallery_and_one_zip(page: Page, server: Server,
     page.wait(lambda: "8 of 9 enlarged, 1 failed." in page.find("#batch-facts").text)
     page.wait(lambda: not [stop for stop in page.all("#batch-stop") if stop.is_displayed()])
     assert page.complaints() == [] and "Traceback" not in server.log.read_text()
+
+
+def test_folders_of_photos_are_dropped_anywhere(page: Page, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "album" / "2" / "empty").mkdir(parents=True)
+    for name in ("10.png", "9.png", "2/c.png"):
+        make_photo(tmp_path / "album", name, (40, 30))
+    (tmp_path / "album" / "notes.txt").write_text("not a photo")
+    page.open()
+    page.wait(lambda: page.all("[role=tab]"))[1].click()
+    page.wait(lambda: page.find("#batch-files input[type=file]"))
+    page.drop("#batch-files", tmp_path / "album" / "2" / "empty")
+    page.wait(lambda: "expected photos, got a folder without any" in page.find("body").text)
+    page.drop("#batch-files", tmp_path / "album")
+    page.wait(lambda: "3 of 3 enlarged." in page.find("#batch-facts").text)
+    listed = page.run("return document.querySelector('#batch-files').textContent")
+    assert re.findall(r"(\w+)\s*\.png", listed) == ["c", "9", "10"]
+    page.drop("#controls", make_photo(tmp_path, "more.png", (40, 30)))
+    page.wait(lambda: "4 of 4 enlarged." in page.find("#batch-facts").text)
+    assert page.complaints() == [] and "Traceback" not in server.log.read_text()
