@@ -15,9 +15,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
+from benchmarks.before_after import as_tensor
+from benchmarks.worker import SCALE
 from sr_hub.resample import downscale_bicubic
 from sr_hub.sheet import to_picture
 
@@ -80,7 +81,6 @@ PORTRAITS = [
         "undead/zombie-rat",
     )
 ]
-SCALE = 4
 
 
 def screen(page: Path) -> Image.Image:
@@ -122,8 +122,8 @@ def portrait(source: Path, seed: int) -> Image.Image:
 def save(picture: Image.Image, out: Path, name: str) -> None:
     """``HR/name.png``, its sides cut to multiples of 4, and ``LRx4/name.png``."""
     hr = picture.crop((0, 0, picture.width // SCALE * SCALE, picture.height // SCALE * SCALE))
-    pixels = torch.from_numpy(np.asarray(hr).copy()).permute(2, 0, 1)[None].float() / 255
-    for folder, image in (("HR", hr), (f"LRx{SCALE}", to_picture(downscale_bicubic(pixels, SCALE)))):
+    lr = to_picture(downscale_bicubic(as_tensor(hr), SCALE))
+    for folder, image in (("HR", hr), (f"LRx{SCALE}", lr)):
         (out / folder).mkdir(parents=True, exist_ok=True)
         image.save(out / folder / f"{name}.png")
 

@@ -272,59 +272,60 @@ $("#photo-file").addEventListener("change", async (event) => {
 document.addEventListener("paste", (event) => {
   if (!event.defaultPrevented && event.clipboardData?.files.length) take(event.clipboardData.files);
 });
-function drop(transfer) {
-  const items = [...transfer.items].filter((item) => item.kind === "file");
-  const isFolder = items.map((item) => item.webkitGetAsEntry()?.isDirectory);
-  const photos = [...transfer.files].filter((file, index) => !isFolder[index]);
-  if (!photos.length && isFolder.length) trigger("left", { what: "folder" });
+function takeOne(given) {
+  const photos = given.filter((one) => !one.folder).map((one) => one.file);
+  if (!photos.length && given.length) trigger("left", { what: "folder" });
   take(photos);
 }
-for (const name of ["dragover", "drop"]) {
-  document.addEventListener(name, (event) => { // beside the stage, too, where a photo is easily let go
-    if (event.defaultPrevented || !stage.offsetParent || !event.dataTransfer.types.includes("Files")) return;
-    event.preventDefault();
-    stage.classList.toggle("over", name === "dragover");
-    if (name === "drop") drop(event.dataTransfer);
-  });
-}
-document.addEventListener("dragleave", (event) => { // of the window, not from one element to the next
-  if (!event.relatedTarget) stage.classList.remove("over");
-});
 
-// --- several photos dropped, and folders of them: as if they had been chosen in gradio's field -----------------
+// --- several photos, and folders of them: as if they had been chosen in gradio's field -------------------------
 const isPicture = (file) => file.type.startsWith("image/") || /\.(heic|heif|jxl|avif|tiff?)$/i.test(file.name);
-const part = (entry, method) => new Promise((resolve, reject) => entry[method](resolve, reject));
-async function filesOf(entry) { // of a folder the pictures, by name, with those of the folders inside
-  if (entry.isFile) return [await part(entry, "file")];
-  const reader = entry.createReader(), inside = [];
+const promised = (entry, method) => new Promise((resolve, reject) => entry[method](resolve, reject));
+async function picturesIn(folder) { // by name, with those of the folders inside
+  const reader = folder.createReader(), inside = [];
   for (let some = true; some;) { // a reader gives a hundred at a time
-    const more = await part(reader, "readEntries");
+    const more = await promised(reader, "readEntries");
     inside.push(...more);
     some = more.length;
   }
   inside.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
-  return (await Promise.all(inside.map(filesOf))).flat().filter(isPicture);
+  const files = await Promise.all(inside.map((one) => one.isFile ? promised(one, "file") : picturesIn(one)));
+  return files.flat().filter(isPicture);
 }
-async function giveAll(field, entries) {
+async function takeAll(field, given) {
   const data = new DataTransfer();
-  for (const file of (await Promise.all(entries.map(filesOf))).flat()) data.items.add(file);
+  const files = await Promise.all(given.map((one) => one.folder ? picturesIn(one.folder) : one.file));
+  for (const file of files.flat()) data.items.add(file);
   if (!data.files.length) { trigger("left", { what: "empty" }); return; }
   const input = field.querySelector("input[type=file]");
   input.files = data.files;
   input.dispatchEvent(new Event("change", { bubbles: true }));
 }
+
+// --- dropped, anywhere: beside the stage or the field a photo is easily let go ---------------------------------
+const handedIn = (transfer) => [...transfer.items].filter((item) => item.kind === "file").map((item) => {
+  const entry = item.webkitGetAsEntry(); // null for what is no file on the disk
+  return { folder: entry?.isDirectory ? entry : null, file: item.getAsFile() };
+});
 for (const name of ["dragover", "drop"]) {
   document.addEventListener(name, (event) => {
-    const field = document.querySelector("#batch-files");
-    if (!field?.offsetParent || !event.dataTransfer.types.includes("Files")) return;
+    const field = document.querySelector("#batch-files"), one = stage.offsetParent;
+    if (event.defaultPrevented || !(one || field?.offsetParent)) return;
+    if (!event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
+    stage.classList.toggle("over", name === "dragover");
     if (name === "dragover") return;
-    event.stopPropagation();
-    event.target.dispatchEvent(new DragEvent("dragleave", { bubbles: true })); // ends gradio's highlight
-    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
-    giveAll(field, entries).catch(() => trigger("left", { what: "unreadable" }));
+    const given = handedIn(event.dataTransfer);
+    if (one) { takeOne(given); return; }
+    event.stopPropagation(); // gradio's field knows no folders
+    event.target.dispatchEvent(new DragEvent("dragleave", { bubbles: true })); // ends its highlight
+    takeAll(field, given).catch(() => trigger("left", { what: "unreadable" }));
   }, true);
 }
+document.addEventListener("dragleave", (event) => { // of the window, not from one element to the next
+  if (!event.relatedTarget) stage.classList.remove("over");
+});
+
 for (const [index, example] of (props.examples || []).entries()) {
   const button = document.createElement("button");
   button.type = "button";

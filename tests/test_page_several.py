@@ -1,5 +1,6 @@
 """Several photos on the page, in a real browser."""
 
+import base64
 import re
 import zipfile
 from collections.abc import Iterator
@@ -76,4 +77,15 @@ def test_folders_of_photos_are_dropped_anywhere(page: Page, server: Server, tmp_
     assert re.findall(r"(\w+)\s*\.png", listed) == ["c", "9", "10"]
     page.drop("#controls", make_photo(tmp_path, "more.png", (40, 30)))
     page.wait(lambda: "4 of 4 enlarged." in page.find("#batch-facts").text)
+    page.run(  # as a picture dragged from another page, which lies in no folder
+        """
+        const dataTransfer = new DataTransfer();
+        const bytes = Uint8Array.from(atob(arguments[0]), (c) => c.charCodeAt(0));
+        dataTransfer.items.add(new File([bytes], "dragged.png", { type: "image/png" }));
+        const options = { bubbles: true, cancelable: true, dataTransfer };
+        document.querySelector("#batch-files").dispatchEvent(new DragEvent("drop", options));
+        """,
+        base64.b64encode((tmp_path / "more.png").read_bytes()).decode(),
+    )
+    page.wait(lambda: "5 of 5 enlarged." in page.find("#batch-facts").text)
     assert page.complaints() == [] and "Traceback" not in server.log.read_text()
