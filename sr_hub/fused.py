@@ -12,8 +12,13 @@ from torch import Tensor, nn
 
 
 def runs_on_onednn(x: Tensor) -> bool:
-    """Whether oneDNN's calls that fuse two steps may take ``x``: only where no gradient is ever asked."""
+    """Whether oneDNN's calls that fuse two steps may take ``x``: only where no gradient is ever asked.
+
+    Nor under autocast, which converts weights to ``x``'s type for torch's own calls, not for these.
+    """
     if torch.is_grad_enabled():  # asked first: torch.compile follows it, but not the next
+        return False
+    if torch.is_autocast_enabled("cpu"):
         return False
     return torch.is_inference_mode_enabled() and x.device.type == "cpu" and _works(x.dtype)
 

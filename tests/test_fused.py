@@ -31,6 +31,8 @@ def test_only_inference_on_a_cpu_runs_fused() -> None:
         assert runs_on_onednn(x)
         assert not runs_on_onednn(x.double())
         assert not runs_on_onednn(x.half())
+        with torch.autocast("cpu", torch.bfloat16):  # it would give these calls bf16 beside float32
+            assert not runs_on_onednn(x)
 
 
 @needs_onednn

@@ -3,7 +3,9 @@ import hashlib
 import itertools
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -93,6 +95,20 @@ def test_inference_in_bf16_is_no_coarser_than_training_forward() -> None:
     with torch.inference_mode():
         inference_error = (coarse(lr) - exact).abs().mean()
     assert inference_error <= 1.2 * (coarse(lr) - exact).abs().mean()
+
+
+@pytest.mark.parametrize("no_gradients", [torch.no_grad, torch.inference_mode])
+def test_autocast_without_gradients_equals_autocast_with_them(no_gradients: Callable[[], Any]) -> None:
+    generator, lr = tiny(), torch.rand(1, 3, 9, 7)
+    with torch.no_grad():
+        generator.tail.weight.mul_(10)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = generator(lr)
+        with no_gradients():
+            inference = generator(lr)
+    assert inference.dtype == plain.dtype == torch.float32
+    torch.testing.assert_close(inference, plain, rtol=0, atol=0.02)
+    assert not torch.equal(inference, generator(lr))  # it ran in bf16, not beside autocast
 
 
 def test_inference_in_float64_is_float64() -> None:
