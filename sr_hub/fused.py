@@ -101,11 +101,20 @@ def _fused_add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor, zeros: int) -> Tensor
     )
 
 
+def _may_overwrite() -> bool:
+    """Whether results may go where their input lay: no gradient needs it, and no trace records the step.
+
+    ``torch.jit.trace`` checks itself without gradients and would find other steps than it has recorded.
+    """
+    is_traced = torch.jit.is_tracing()  # type: ignore[attr-defined]  # torch exports it all the same
+    return not torch.is_grad_enabled() and not is_traced
+
+
 def leaky_conv(conv: nn.Conv2d, x: Tensor, zeros: int = 1) -> Tensor:
     """``leaky_relu(conv(x), 0.1)`` as `plain_conv`; in inference in one pass over memory."""
     if runs_on_onednn(x):
         return _fused_conv(conv, x, zeros, "leaky_relu", 0.1)
-    return F.leaky_relu(plain_conv(conv, x, zeros), 0.1, inplace=not torch.is_grad_enabled())
+    return F.leaky_relu(plain_conv(conv, x, zeros), 0.1, inplace=_may_overwrite())
 
 
 def sigmoid_conv(conv: nn.Conv2d, x: Tensor, zeros: int = 1) -> Tensor:
@@ -113,7 +122,7 @@ def sigmoid_conv(conv: nn.Conv2d, x: Tensor, zeros: int = 1) -> Tensor:
     if runs_on_onednn(x):
         return _fused_conv(conv, x, zeros, "sigmoid")
     h = plain_conv(conv, x, zeros)
-    return h.sigmoid() if torch.is_grad_enabled() else h.sigmoid_()
+    return h.sigmoid_() if _may_overwrite() else h.sigmoid()
 
 
 def gated_conv(conv: nn.Conv2d, x: Tensor, gate: Tensor, zeros: int = 1) -> Tensor:
@@ -121,7 +130,7 @@ def gated_conv(conv: nn.Conv2d, x: Tensor, gate: Tensor, zeros: int = 1) -> Tens
     if runs_on_onednn(x):
         return _fused_gated_conv(conv, x, gate, zeros)
     h = plain_conv(conv, x, zeros)
-    return F.relu(h * gate) if torch.is_grad_enabled() else h.mul_(gate).relu_()
+    return h.mul_(gate).relu_() if _may_overwrite() else F.relu(h * gate)
 
 
 def add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor, zeros: int = 1) -> Tensor:
@@ -129,12 +138,13 @@ def add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor, zeros: int = 1) -> Tensor:
     if runs_on_onednn(h):
         return _fused_add_conv(x, conv, h, zeros)
     h = plain_conv(conv, h, zeros)
-    return x + h if torch.is_grad_enabled() else x.add_(h)
+    return x.add_(h) if _may_overwrite() else x + h
 
 
 def multiplies_exactly(x: Tensor) -> bool:
-    """Whether `add_nearest` adds ``x`` exactly: where products of float32 are not rounded to fewer bits."""
-    return runs_on_onednn(x) and torch.get_float32_matmul_precision() == "highest"
+    """Whether `add_nearest` adds ``x`` exactly: float32, its products not rounded to fewer bits."""
+    is_coarse = x.dtype != torch.float32 or torch.get_float32_matmul_precision() != "highest"
+    return runs_on_onednn(x) and not is_coarse
 
 
 def add_nearest(residual: Tensor, lr: Tensor, *, gain: float = 1.0) -> Tensor:

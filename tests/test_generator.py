@@ -111,6 +111,26 @@ def test_autocast_without_gradients_equals_autocast_with_them(no_gradients: Call
     assert not torch.equal(inference, generator(lr))  # it ran in bf16, not beside autocast
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_inference_takes_coarse_lr_and_gives_it_back(dtype: torch.dtype) -> None:
+    generator, lr = tiny(), torch.rand(1, 3, 9, 7).to(dtype)
+    exact = generator(lr.float())
+    with torch.inference_mode():
+        inference = generator.to(dtype)(lr)
+    assert inference.dtype == dtype
+    torch.testing.assert_close(inference.float(), exact, rtol=0, atol=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("gradients", [True, False])
+def test_a_trace_equals_the_network(gradients: bool) -> None:
+    """``torch.jit.trace`` fails where its graph is not that of a second trace, made without gradients."""
+    generator, lr, other = tiny(), torch.rand(1, 3, 9, 7), torch.rand(2, 3, 8, 12)
+    with torch.set_grad_enabled(gradients):
+        traced = torch.jit.trace(generator, lr)
+    torch.testing.assert_close(traced(other), generator(other))
+
+
 def test_inference_in_float64_is_float64() -> None:
     generator, lr = tiny().double(), torch.rand(1, 3, 6, 6, dtype=torch.float64)
     with torch.inference_mode():
