@@ -33,13 +33,15 @@ class Score:
 
 
 def read_scores(folder: Path) -> list[Score]:
-    """All scores in a folder tree, each bicubic row once."""
+    """All scores of models themselves, no ensembles, in a folder tree, each bicubic row once."""
     found: dict[tuple[str, ...], Score] = {}
     for path in sorted(folder.rglob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or "mean" not in content or "lpips" not in content["mean"]["sr"]:
             continue
         settings, mean = content["settings"], content["mean"]
+        if "ensemble" in settings:
+            continue
         data, lr = settings["data"], settings["lr"]
         for model, fidelity, means in (
             (settings["model"], settings.get("fidelity", ""), mean["sr"]),

@@ -28,6 +28,9 @@ DEGRADATIONS_IN_WORDS = {
 PUBLISHED = "as published"
 """How the LR images were made where a set has its own; else ``<degradation>, seed <number>``."""
 
+DIHEDRAL = "flips and turns"
+"""What a file of scores names as its ensemble, where they are not of the model's results alone."""
+
 _LR = re.compile(rf"{PUBLISHED}|({'|'.join(DEGRADATIONS_IN_WORDS)}), seed \d{{1,12}}")
 
 
@@ -68,14 +71,18 @@ def claim_in(content: dict[str, Any], path: Path) -> Claim:
     """The claim that the content of ``path`` amounts to.
 
     Raises:
-        ValueError: If it is not what ``sr-hub evaluate --json`` wrote.
+        ValueError: If it is not what ``sr-hub evaluate --json`` wrote, or with ``--ensemble``.
     """
     try:
         means = content["mean"]
         sr, bicubic = (SimpleNamespace(**means[which]) for which in ("sr", "bicubic"))
-        return claim_of(content["settings"], len(content["images"]), sr, bicubic)
+        claim = claim_of(content["settings"], len(content["images"]), sr, bicubic)
+        is_ensemble = "ensemble" in content["settings"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} must hold scores of sr-hub evaluate --json, lacks {error}") from error
+    if is_ensemble:
+        raise ValueError(f"{path} must hold scores of the model itself, got those of --ensemble")
+    return claim
 
 
 def claim_of(settings: Mapping[str, str | int], images: int, sr: object, bicubic: object) -> Claim:

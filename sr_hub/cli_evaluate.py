@@ -42,6 +42,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="fp32", help="of the network (default: %(default)s)"
     )
+    parser.add_argument(
+        "--ensemble", action="store_true", help="score the mean over flips and turns, 8 times slower"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all scores as JSON")
     parser.add_argument("--markdown", type=Path, metavar="OUT", help="write the table as Markdown")
     parser.add_argument(
@@ -71,6 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
         degradation=arguments.degradation,
         seed=arguments.seed,
         precision=arguments.precision,
+        ensemble=arguments.ensemble,
         lpips=lpips,
         observers=(worst,),
     )

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sr_hub.claims import PUBLISHED
+from sr_hub.claims import DIHEDRAL, PUBLISHED
 from sr_hub.degradations import DEGRADATIONS
+from sr_hub.ensemble import DihedralEnsemble
 from sr_hub.evaluation import Evaluation, Observer, Pair, evaluate, find_pairs, load_samples
 from sr_hub.generator import DEFAULT_FIDELITY, SRGenerator
 from sr_hub.hub_files import HubOptions
@@ -35,6 +36,7 @@ def measure(
     degradation: str | None = None,
     seed: int = 0,
     precision: str = "fp32",
+    ensemble: bool = False,
     lpips: LPIPS | None = None,
     hub: HubOptions | None = None,
     observers: Sequence[Observer] = (),
@@ -49,6 +51,7 @@ def measure(
             there are none.
         seed: Of the degradation.
         precision: Of the network.
+        ensemble: Scores the mean over the eight flips and turns of each picture.
         lpips: Measures LPIPS, too.
         hub: How to get a repository.
         observers: As for `sr_hub.evaluation.evaluate`.
@@ -68,6 +71,8 @@ def measure(
     settings: dict[str, str | int] = {"model": model}
     if find_model(model, hub).fidelity is not None:
         settings["fidelity"] = str(DEFAULT_FIDELITY if fidelity is None else fidelity)
+    if ensemble:
+        settings["ensemble"] = DIHEDRAL
     settings |= {
         "data": folder.resolve().name,
         "lr": f"{made_by}, seed {seed}" if _made(pairs) else PUBLISHED,
@@ -78,7 +83,7 @@ def measure(
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
     }
     return evaluate(
-        _tiled(generator, dtype),
+        _tiled(DihedralEnsemble(generator) if ensemble else generator, dtype),
         tqdm(samples, total=len(pairs), unit="image", file=sys.stderr, disable=None),
         generator.scale,
         lpips=lpips,
@@ -128,7 +133,7 @@ def _made(pairs: list[Pair]) -> bool:
     return all(pair.lr is None for pair in pairs)
 
 
-def _tiled(generator: SRGenerator, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+def _tiled(generator: SRGenerator | DihedralEnsemble, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     """Returns ``generator`` in ``dtype``, run over tiles that give the whole image's result."""
     scale = generator.scale
     generator.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]

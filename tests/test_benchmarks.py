@@ -179,13 +179,17 @@ def test_scores_by_hand(tmp_path: Path) -> None:
     write("Set5", "b", "0.75", 31.0)  # between the rows of the table
     write("Set5", "a", "0.0", 30.5)
     write("Set5", "a", "0.0", 20.0, "photo, seed 0")
+    ensemble = json.loads((tmp_path / "b" / "Set5-1.0-as published.json").read_text())
+    ensemble["settings"]["ensemble"] = "flips and turns"
+    ensemble["mean"]["sr"]["psnr_y"] = 32.0
+    (tmp_path / "b" / "last.json").write_text(json.dumps(ensemble))
     (tmp_path / "speed.json").write_text("{}")
     scores = read_scores(tmp_path)
     assert scores_table(scores).splitlines() == [
         "| | Set5 | Set14 |",
         "|---|---|---|",
         "| a, fidelity 0 | 30.50 / 0.250 |  |",
-        "| b, fidelity 1 | 31.00 / 0.250 | 27.12 / 0.250 |",
+        "| b, fidelity 1 | 31.00 / 0.250 | 27.12 / 0.250 |",  # not that of the ensemble
         "| bicubic | 26.00 / 0.500 | 26.00 / 0.500 |",
     ]
     assert scores_table(scores, "photo, seed 0").splitlines()[2] == "| a, fidelity 0 | 20.00 / 0.250 |"

@@ -16,6 +16,7 @@ from PIL import Image
 import sr_hub
 from sr_hub import cli, cli_evaluate, measuring
 from sr_hub.degradations import bicubic, photo
+from sr_hub.ensemble import DihedralEnsemble
 from sr_hub.evaluation import evaluate, find_pairs, load_samples
 from sr_hub.generator import DEFAULT_FIDELITY, SRGenerator, save_weights
 from sr_hub.pretrained import BUNDLED, FIDELITY_FILE, bundled_models
@@ -121,6 +122,25 @@ def test_json_says_what_was_measured_and_by_what(model: Path, data: Path, tmp_pa
     assert settings["weights"] == hash_weights(SRGenerator.from_pretrained(model))  # of the file, in float32
     assert settings["program"] == f"sr_hub {sr_hub.__version__}"
     assert re.fullmatch(r"20\d\d-\d\d-\d\d", settings["date"])
+
+
+def test_the_ensemble_is_scored_named_and_kept_out_of_cards(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(model, "--data", data, "--ensemble", "--json", tmp_path / "s.json")
+    generator = DihedralEnsemble(SRGenerator.from_pretrained(model))
+    expected = evaluate(generator, load_samples(find_pairs(data, 2), 2, degradation=bicubic), 2)
+    content = json.loads((tmp_path / "s.json").read_text())
+    assert content["mean"]["sr"]["psnr_y"] == pytest.approx(expected.sr.psnr_y, abs=1e-3)
+    assert content["settings"]["ensemble"] == "flips and turns"
+    assert content["settings"]["weights"] == hash_weights(SRGenerator.from_pretrained(model))
+    run(model, "--data", data, "--json", tmp_path / "alone.json")
+    alone = json.loads((tmp_path / "alone.json").read_text())
+    assert "ensemble" not in alone["settings"]
+    assert abs(alone["mean"]["sr"]["psnr_y"] - expected.sr.psnr_y) > 0.002
+    folder = scored(shutil.copytree(model, tmp_path / "model"), data, "--ensemble")
+    assert cli.main(["card", str(folder)]) == 2
+    assert "must hold scores of the model itself, got those of --ensemble" in capsys.readouterr().err
 
 
 def scored(folder: Path, data: Path, *words: object) -> Path:
