@@ -13,11 +13,14 @@ class DihedralEnsemble(nn.Module):
         generator: Has ``scale`` and ``receptive_radius``.
     """
 
+    scale: int
+    receptive_radius: int
+
     def __init__(self, generator: nn.Module) -> None:
         super().__init__()
         self.generator = generator
-        self.scale = generator.scale
-        self.receptive_radius = generator.receptive_radius
+        self.scale = generator.scale  # type: ignore[assignment]  # an int
+        self.receptive_radius = generator.receptive_radius  # type: ignore[assignment]  # an int
 
     def forward(self, lr: Tensor) -> Tensor:
         """``lr`` ``(N, 3, H, W)`` to ``(N, 3, scale*H, scale*W)``, not clamped."""
