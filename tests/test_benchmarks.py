@@ -26,6 +26,7 @@ from sr_hub.generator import SRGenerator
 from sr_hub.metrics import psnr_y
 from sr_hub.precision import has_fast_bf16
 from sr_hub.pretrained import bundled_models
+from sr_hub.provenance import hash_weights
 
 ROOT = Path(__file__).parent.parent
 
@@ -202,6 +203,19 @@ def test_the_readme_shows_the_scores_in_docs_and_the_cards_show_the_same() -> No
         shown = {path.name: path.read_bytes() for path in (ROOT / "docs" / "results" / model).iterdir()}
         bundled = ROOT / "sr_hub" / "bundled" / model / "results"
         assert shown == {path.name: path.read_bytes() for path in bundled.iterdir()}
+
+
+def test_the_readme_shows_what_an_ensemble_of_the_bundled_weights_scores() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "docs" / "results" / "ensemble").iterdir()):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        settings, sr = content["settings"], content["mean"]["sr"]
+        if float(settings["fidelity"]) == 1:  # the hash of a blend may depend on the machine
+            assert settings["weights"] == hash_weights(
+                SRGenerator.from_pretrained(settings["model"], fidelity=1)
+            )
+        if settings["lr"] == "as published":
+            assert f"{sr['psnr_y']:.2f} / {sr['lpips']:.3f}" in readme, path
 
 
 def test_efficiency_by_hand() -> None:
