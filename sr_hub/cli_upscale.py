@@ -73,7 +73,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--animated", action="store_true", help="all frames of GIF, WebP and APNG (default: the first)"
     )
     quality = parser.add_argument_group("quality")
-    quality.add_argument("--ensemble", action="store_true", help="mean over flips and turns; 8 times slower")
+    quality.add_argument(
+        "--ensemble", action="store_true", help="mean over flips and turns, for --fidelity 1; 8 times slower"
+    )
     quality.add_argument(
         "--consistency",
         type=_number,
