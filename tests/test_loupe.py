@@ -31,7 +31,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In bf16, on CPUs with AMX, the order of a sum and so its last bit depend on the size of what is read."""
+    """In bf16, on CPUs with AMX, a sum and so its last bit depend on the size of what is read."""
     monkeypatch.setattr(inference, "has_fast_bf16", lambda device: False)
 
 
