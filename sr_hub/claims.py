@@ -28,9 +28,6 @@ DEGRADATIONS_IN_WORDS = {
 PUBLISHED = "as published"
 """How the LR images were made where a set has its own; else ``<degradation>, seed <number>``."""
 
-DIHEDRAL = "flips and turns"
-"""What a file of scores names as its ensemble, where they are not of the model's results alone."""
-
 _LR = re.compile(rf"{PUBLISHED}|({'|'.join(DEGRADATIONS_IN_WORDS)}), seed \d{{1,12}}")
 
 

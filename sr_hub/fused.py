@@ -16,10 +16,8 @@ def runs_on_onednn(x: Tensor) -> bool:
 
     Nor under autocast, which converts weights to ``x``'s type for torch's own calls, not for these.
     """
-    if torch.is_grad_enabled():  # asked first: torch.compile follows it, but not the next
-        return False
-    if torch.is_autocast_enabled("cpu"):
-        return False
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):  # torch.compile follows
+        return False  # these two, but not the next
     return torch.is_inference_mode_enabled() and x.device.type == "cpu" and _works(x.dtype)
 
 
@@ -142,7 +140,7 @@ def add_conv(x: Tensor, conv: nn.Conv2d, h: Tensor, zeros: int = 1) -> Tensor:
 
 
 def multiplies_exactly(x: Tensor) -> bool:
-    """Whether `add_nearest` adds ``x`` exactly: float32, its products not rounded to fewer bits."""
+    """Whether `add_nearest` adds ``x``, its ``lr``, exactly: float32, products not rounded to fewer bits."""
     is_coarse = x.dtype != torch.float32 or torch.get_float32_matmul_precision() != "highest"
     return runs_on_onednn(x) and not is_coarse
 

@@ -348,7 +348,7 @@ def _to_samples(residual: torch.Tensor, levels: torch.Tensor, full: float, *, gr
     sr = torch.empty((*residual.shape[:-1], 1 if grey else 3), dtype=dtype, device=residual.device)
     rows = max(1, _BAND // (residual[0].numel() * 4))
     for band, part, level in zip(sr.split(rows), residual.split(rows), levels.split(rows), strict=True):
-        if full == 255 or multiplies_exactly(part):
+        if full == 255 or multiplies_exactly(level):
             samples = add_nearest(part, level, gain=full)
         else:
             samples = part.to(torch.float32) * full + level[:, :, None, None]

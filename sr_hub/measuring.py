@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sr_hub.claims import DIHEDRAL, PUBLISHED
+from sr_hub.claims import PUBLISHED
 from sr_hub.degradations import DEGRADATIONS
 from sr_hub.ensemble import DihedralEnsemble
 from sr_hub.evaluation import Evaluation, Observer, Pair, evaluate, find_pairs, load_samples
@@ -72,7 +72,7 @@ def measure(
     if find_model(model, hub).fidelity is not None:
         settings["fidelity"] = str(DEFAULT_FIDELITY if fidelity is None else fidelity)
     if ensemble:
-        settings["ensemble"] = DIHEDRAL
+        settings["ensemble"] = "flips and turns"
     settings |= {
         "data": folder.resolve().name,
         "lr": f"{made_by}, seed {seed}" if _made(pairs) else PUBLISHED,
