@@ -212,7 +212,8 @@ def read_weights(
         with safe_open(path, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         _check_shapes(path, shapes, expected)  # before the values take memory
-        tensors = load_file(path)
+        with torch.device("cpu"):  # whatever torch's default is: older safetensors follow it
+            tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} must be a whole safetensors file, got: {error}") from error
     for name, value in tensors.items():

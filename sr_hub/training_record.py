@@ -259,7 +259,7 @@ def _check_types(part: Any) -> None:
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
         if not _is_of(value, field.type):
-            kind = field.type.__name__ if isinstance(field.type, type) else field.type
+            kind = field.type.__name__ if type(field.type) is type else field.type
             raise ValueError(f"{field.name} must be {kind}, got {value!r}")
 
 

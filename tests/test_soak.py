@@ -53,7 +53,7 @@ def bad_files(folder: Path, index: int) -> list[tuple[Path, str]]:
     whole = photo(folder / f"whole-{index}.jpg", 200, 160, index).read_bytes()
     chunks = (b"IHDR" + b"\0\0\xff\xff" * 2 + b"\x08\x02\0\0\0", b"IDAT" + bytes(index))
     bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
-        (len(chunk) - 4).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4) for chunk in chunks
+        (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") for chunk in chunks
     )
     contents = {
         "text": (b"not an image " * (index + 1), "expected an image file, got a file of unknown"),
