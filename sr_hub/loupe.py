@@ -135,7 +135,7 @@ def place_of_largest(differences: np.ndarray) -> Point:
     rows, columns = min(_SPOT, height), min(_SPOT, width)
     sums = np.pad(differences.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     inside = sums[rows:, columns:] - sums[:-rows, columns:] - sums[rows:, :-columns] + sums[:-rows, :-columns]
-    top, left = np.unravel_index(int(inside.argmax()), inside.shape)
+    top, left = np.unravel_index(np.argmax(inside), inside.shape)
     return (float(left) + columns / 2) / width, (float(top) + rows / 2) / height
 
 

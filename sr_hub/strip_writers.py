@@ -72,7 +72,7 @@ class PngWriter:
             self._chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
         if xmp:
             self._chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
-        self._above = np.zeros((1, self._row_bytes), np.uint8)
+        self._above: np.ndarray = np.zeros((1, self._row_bytes), np.uint8)
         self._compressor = zlib.compressobj(6, memLevel=9, strategy=zlib.Z_RLE)
 
     def write(self, rows: np.ndarray) -> None:
