@@ -1,5 +1,6 @@
 """The real huggingface_hub client against the loopback Hub, over HTTP: what works, and every fault."""
 
+import inspect
 import json
 import os
 import re
@@ -118,9 +119,16 @@ def test_a_second_push_makes_no_commit(folder: Path, pushed: str, api: HfApi) ->
     assert not proposal.changed and len(list(api.list_repo_commits(pushed))) == 2
 
 
-def test_the_card_names_the_repository_and_passes_the_hubs_check(pushed: str, hub: LoopbackHub) -> None:
+@pytest.mark.skipif(
+    "ENDPOINT" not in inspect.getsource(ModelCard.validate),
+    reason="this version of huggingface_hub checks every card at huggingface.co",
+)
+def test_the_card_passes_the_hubs_check(pushed: str, hub: LoopbackHub) -> None:
+    ModelCard.load(pushed, token=hub.token).validate()
+
+
+def test_the_card_names_the_repository(pushed: str, hub: LoopbackHub) -> None:
     card = ModelCard.load(pushed, token=hub.token)
-    card.validate()
     assert 'SRGenerator.from_pretrained("me/sharp", fidelity=0.25)' in card.text
     assert STATEMENT in card.text and card.data.license == "mit"
     assert card.data.pipeline_tag == "image-to-image" and card.data.library_name == "sr_hub"
