@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -299,9 +299,7 @@ def _beside_others() -> bool:
 
 
 def _placed(module: M, device: torch.device) -> M:
-    untyped: Any = module  # some of torch's stubs lack memory_format
-    untyped.to(device, memory_format=torch.channels_last)
-    return module
+    return module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _named(prefix: str, model: nn.Module) -> dict[str, Tensor]:
